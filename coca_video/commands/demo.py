@@ -1,0 +1,45 @@
+"""`tools/demo.py`: the commands of the main job, one after the other, and the report on them."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from coca_video.evaluation.report import write_report
+from coca_video.files import write_whole
+
+TOOLS = Path(__file__).parents[2] / "tools"
+IMAGE, VIDEO, DEMO = Path("runs/emoji/image"), Path("runs/emoji/video"), Path("runs/demo")
+STEPS = (
+    ("prepare_data.py", "emoji"),
+    ("train.py", "recipe=emoji/image"),
+    ("evaluate.py", f"checkpoint={IMAGE}", "evaluate=emoji"),
+    ("train.py", "recipe=emoji/video", f"init={IMAGE}"),
+    ("evaluate.py", f"checkpoint={VIDEO}", "evaluate=emoji"),
+)
+
+
+def main() -> int:
+    start = time.monotonic()
+    for tool, *arguments in STEPS:
+        print(f"\n[{(time.monotonic() - start) / 60:.1f} min] python tools/{tool} {shlex.join(arguments)}", flush=True)
+        code = subprocess.run([sys.executable, str(TOOLS / tool), *arguments]).returncode
+        if code:
+            return code
+    settings = [json.loads((run / "result.json").read_text()) for run in (IMAGE, VIDEO)]
+    results = {"benchmark": settings[0]["benchmark"], "settings": {each["setting"]: each for each in settings}}
+    DEMO.mkdir(parents=True, exist_ok=True)
+    write_whole(DEMO / "results.json", json.dumps(results, indent=1) + "\n")
+    predictions = (VIDEO / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    write_report(
+        DEMO / "report.html",
+        title="coca_video: emoji transfer",
+        runs={"pictures": IMAGE, "video": VIDEO},
+        results=results,
+        predictions=[json.loads(line) for line in predictions],
+    )
+    print(f"\n[{(time.monotonic() - start) / 60:.1f} min] done\nresults: {DEMO / 'results.json'}")
+    print(f"report:  {(DEMO / 'report.html').resolve()}")
+    return 0

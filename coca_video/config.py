@@ -1,0 +1,26 @@
+"""The root configuration of each command: plain dataclasses, their parts beside the classes they configure."""
+
+from dataclasses import dataclass, field
+
+from coca_video.data.loader import DataConfig
+from coca_video.evaluation.emoji import EmojiConfig
+from coca_video.models.coca import CoCaConfig
+from coca_video.training.loop import LoopConfig
+
+
+@dataclass
+class TrainConfig:
+    data: DataConfig
+    output: str  # the run's folder: logs and checkpoints; an unfinished run in it is continued
+    model: CoCaConfig = field(default_factory=CoCaConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    init: str | None = None  # start from this checkpoint's weights, tokenizer and preprocessing
+    device: str = "auto"  # auto = cuda where there is one
+
+
+@dataclass
+class EvaluateConfig:
+    checkpoint: str  # a checkpoint's folder or a run's, then its newest
+    evaluate: EmojiConfig
+    output: str | None = None  # the folder of result.json and predictions.jsonl; default: `checkpoint`
+    device: str = "auto"

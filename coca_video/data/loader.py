@@ -1,0 +1,199 @@
+"""From sources on disk to a stream of training batches whose n-th batch depends on (seed, n) alone."""
+
+import random
+import signal
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_image
+
+from coca_video.data.manifest import ClipRecord, read_manifest
+from coca_video.data.samples import Batch, Sample, collate
+from coca_video.data.sampling import Sampling, sample_frames
+from coca_video.data.shards import PictureRecord, read_pictures
+from coca_video.data.tokenizer import Tokenizer
+from coca_video.data.transforms import Preprocessing
+from coca_video.data.video import VideoReader
+from coca_video.errors import InputError
+
+
+class Kind(str, Enum):
+    pictures = "pictures"  # a folder of WebDataset shards
+    clips = "clips"  # a manifest of video files
+
+
+@dataclass
+class SourceConfig:
+    kind: Kind
+    path: str
+    weight: float = 1.0  # share of the batches drawn from this source
+    batch_size: int = 256
+    num_frames: int = 1
+    sampling: Sampling = Sampling.segment_random
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "batch_size", "num_frames"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass
+class DataConfig:
+    sources: list[SourceConfig]
+    frame_size: int = 64  # pixels at which frames wait for augmentation
+    num_workers: int = 1
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+
+
+class Source(Protocol):
+    """A finite set of samples; `rng` decides what is random about one (which frames)."""
+
+    def __len__(self) -> int: ...
+
+    def texts(self) -> list[str]: ...
+
+    def sample(self, index: int, rng: random.Random) -> Sample: ...
+
+
+class Pictures:
+    """Pictures of WebDataset shards, kept encoded in memory: a picture is a video of one frame."""
+
+    def __init__(self, path: Path, *, frame_size: int, preprocessing: Preprocessing):
+        self.records: list[PictureRecord] = read_pictures(path)
+        self.frame_size, self.preprocessing = frame_size, preprocessing
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def texts(self) -> list[str]:
+        return [record.text for record in self.records]
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        record = self.records[index]
+        encoded = torch.frombuffer(bytearray(record.png), dtype=torch.uint8)
+        frames = decode_image(encoded, mode=ImageReadMode.RGB).unsqueeze(0)
+        frames = self.preprocessing.resized(frames, size=self.frame_size)
+        return Sample(frames, record.text, record.key, record.labels)
+
+
+class Clips:
+    """Video files of a manifest; only the sampled frames are read."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        frame_size: int,
+        preprocessing: Preprocessing,
+        num_frames: int,
+        sampling: Sampling = Sampling.uniform,
+    ):
+        self.records: list[ClipRecord] = read_manifest(path)
+        self.frame_size, self.preprocessing = frame_size, preprocessing
+        self.num_frames, self.sampling = num_frames, sampling
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def texts(self) -> list[str]:
+        return [record.text for record in self.records]
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        record = self.records[index]
+        reader = VideoReader(record.path)
+        indices = sample_frames(len(reader), num_samples=self.num_frames, sampling=self.sampling, rng=rng)
+        frames = self.preprocessing.resized(reader.frames(indices), size=self.frame_size)
+        return Sample(frames, record.text, str(record.path), record.labels)
+
+
+def open_source(config: SourceConfig, *, frame_size: int, preprocessing: Preprocessing) -> Source:
+    shared = {"frame_size": frame_size, "preprocessing": preprocessing}
+    if config.kind is Kind.pictures:
+        return Pictures(Path(config.path), **shared)
+    return Clips(Path(config.path), num_frames=config.num_frames, sampling=config.sampling, **shared)
+
+
+class BatchStream(Dataset[Batch]):
+    """Item n is training batch n, a pure function of (seed, n): a resumed run reads on where it stopped.
+
+    Each source is shuffled anew every epoch and read without repetition; sources take turns in proportion
+    to their weights, a batch coming from one source.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        configs: list[SourceConfig],
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        num_batches: int,
+        seed: int,
+    ):
+        for source, config in zip(sources, configs):
+            if config.batch_size > len(source):
+                raise InputError(f"{config.path}: batch_size {config.batch_size} exceeds its {len(source)} samples")
+        self.sources, self.configs, self.tokenizer = sources, configs, tokenizer
+        self.max_length, self.seed = max_length, seed
+        self.turns = take_turns([config.weight for config in configs], num_turns=num_batches)
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __getitem__(self, step: int) -> Batch:
+        which, nth = self.turns[step]
+        source, size = self.sources[which], self.configs[which].batch_size
+        rng = random.Random(f"{self.seed} sample {step}")
+        indices = [self._index(which, position) for position in range(nth * size, (nth + 1) * size)]
+        samples = [source.sample(index, rng) for index in indices]
+        return collate(samples, self.tokenizer, max_length=self.max_length)
+
+    def _index(self, which: int, position: int) -> int:
+        epoch, within = divmod(position, len(self.sources[which]))
+        return _order(len(self.sources[which]), f"{self.seed} order {which} {epoch}")[within]
+
+
+def take_turns(weights: list[float], *, num_turns: int) -> list[tuple[int, int]]:
+    """For each turn: which source, and how many turns that source has had; evenly interleaved by weight.
+
+    take_turns([2, 1], num_turns=6): sources 0 1 0 0 1 0
+    """
+    counts = [0] * len(weights)
+    turns = []
+    for _ in range(num_turns):
+        which = min(range(len(weights)), key=lambda i: (counts[i] + 0.5) / weights[i])
+        turns.append((which, counts[which]))
+        counts[which] += 1
+    return turns
+
+
+
+@lru_cache(maxsize=8)  # a batch asks for one position at a time
+def _order(num: int, seed: str) -> list[int]:
+    """A shuffled range."""
+    order = list(range(num))
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def training_batches(stream: BatchStream, *, first: int, num_workers: int) -> DataLoader[Batch]:
+    """The stream from batch `first` on, built in worker processes."""
+    return DataLoader(
+        stream,
+        batch_size=None,
+        sampler=range(first, len(stream)),
+        num_workers=num_workers,
+        prefetch_factor=2 if num_workers else None,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal: the loop still needs its workers to end the step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

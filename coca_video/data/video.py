@@ -1,0 +1,215 @@
+"""Reading frames of a video file: the only module that imports decord or PyAV.
+
+`VideoReader` inspects a file with PyAV, then hands it to one of two decoders:
+
+- decord, which seeks, for nearly every mp4, mov, mkv, webm and avi;
+- PyAV from the first frame on, slow and exact, for what decord gets wrong without a word: it shifts the
+  frames of a video cut without re-encoding (hidden frames come first, or ones that need an earlier
+  keyframe) and repeats the last one in place of the missing; it loses its way in the other containers
+  and in avi with B-frames; and it cannot turn upright what a phone recorded sideways.
+
+A reader belongs to the process that made it: decord's threads do not survive a fork.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import av
+import decord
+import numpy as np
+import torch
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from einops import rearrange
+
+from coca_video.errors import InputError
+
+PLAIN_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"}  # as ffmpeg names them
+DECORD_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError)
+
+decord.logging.set_level(decord.logging.QUIET)  # a damaged file is our one line, not pages of ffmpeg's
+av.logging.set_level(av.logging.PANIC)
+
+
+class _Decoder(Protocol):
+    """What VideoReader needs: `starts[i]` is when frame i appears (seconds), `read` gives 't h w c'."""
+
+    starts: list[float]
+    fps: float
+
+    def read(self, indices: Sequence[int]) -> np.ndarray: ...
+
+
+class VideoReader:
+    """Random access to the frames of one video file.
+
+    `width` and `height` (pixels, both or neither) resize while decoding; without them frames keep their
+    size. `num_threads` decode; leave it at 1 inside data-loader workers.
+    Raises InputError, naming the file, if it is missing, empty, cut short or not a video.
+    """
+
+    def __init__(
+        self, path: str | Path, *, width: int | None = None, height: int | None = None, num_threads: int = 1
+    ) -> None:
+        if (width is None) != (height is None):
+            raise ValueError(f"width and height come together, got width={width}, height={height}")
+        self.path = Path(path)
+        _check_file(self.path)
+        try:
+            self._decoder = _make_decoder(self.path, width=width, height=height, num_threads=num_threads)
+        except av.FFmpegError as error:
+            raise InputError(f"{self.path}: cut short, damaged or not a video ({error.strerror})") from error
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._decoder.starts)
+
+    @property
+    def fps(self) -> float:
+        """Average frames per second."""
+        return self._decoder.fps
+
+    @property
+    def duration(self) -> float:
+        """Seconds from time 0 to the end of the last frame."""
+        return self._decoder.starts[-1] + 1 / self.fps
+
+    def timestamps(self, indices: Sequence[int]) -> list[float]:
+        """When each of these frames appears, in seconds."""
+        self._check_indices(indices)
+        return [self._decoder.starts[i] for i in indices]
+
+    def frames(self, indices: Sequence[int]) -> torch.Tensor:
+        """The frames at `indices` (any order, repeats allowed) as uint8 RGB `t c h w`.
+
+        Raises ValueError for an index out of range and InputError for frames that cannot be decoded.
+        """
+        self._check_indices(indices)
+        try:
+            frames = self._decoder.read(indices)
+        except (av.FFmpegError, *DECORD_ERRORS) as error:
+            raise InputError(f"{self.path}: damaged, cannot decode frames {list(indices)}") from error
+        return rearrange(torch.from_numpy(frames), "t h w c -> t c h w").contiguous()
+
+    def _check_indices(self, indices: Sequence[int]) -> None:
+        if len(indices) == 0:
+            raise ValueError(f"{self.path}: no frame indices given")
+        wrong = [i for i in indices if not 0 <= i < len(self)]
+        if wrong:
+            raise ValueError(f"{self.path}: frames {wrong} are not in a video of {len(self)} frames")
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected a video file")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty (0 bytes), expected a video file")
+
+
+def _make_decoder(path: Path, **options: int | None) -> _Decoder:
+    if _is_plain(path):
+        with suppress(*DECORD_ERRORS, RuntimeError):
+            decoder = _DecordDecoder(path, **options)
+            # Wrong times are how decord shows that it did not understand the order of the frames.
+            if _are_increasing([-1.0, *decoder.starts, 1e9]):
+                return decoder
+    return _SequentialDecoder(path, **options)
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether decord can be trusted with this file; raises InputError for one that is cut short.
+
+    Reads the header and the first frame only. Containers with a sample table (mp4, mov, avi) say where
+    every frame lies, so a missing end shows at once. Those without (mkv, webm) promise no number of
+    frames: such a file cut short is a shorter video.
+    """
+    size = path.stat().st_size
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        samples = list(stream.index_entries)
+        needed = max((sample.pos + sample.size for sample in samples), default=0)
+        if size < needed:
+            raise InputError(f"{path}: is cut short: {size} bytes, its frames need {needed}")
+        first_frame = next(container.decode(stream), None)
+        if first_frame is None:
+            raise InputError(f"{path}: its video stream holds no frames")
+        seconds = (container.duration or 0) / av.time_base
+        return (
+            container.format.name in PLAIN_CONTAINERS
+            and first_frame.rotation == 0
+            and not any(sample.is_discard for sample in samples)
+            and (not samples or samples[0].is_keyframe)
+            # decord allocates what the header promises, and no frame is smaller than a byte.
+            and seconds * (stream.average_rate or 0) <= size
+        )
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    if not container.streams.video:
+        found = ", ".join(stream.type for stream in container.streams) or "none"
+        raise InputError(f"{path}: holds no video stream (streams: {found})")
+    return container.streams.video[0]
+
+
+def _are_increasing(values: Sequence[float]) -> bool:
+    return all(earlier < later for earlier, later in zip(values, values[1:]))
+
+
+def _open(path: Path) -> InputContainer:
+    return av.open(str(path), metadata_errors="replace")  # a title in Latin-1 is no reason to fail
+
+
+class _DecordDecoder:
+    def __init__(self, path: Path, *, width: int | None, height: int | None, num_threads: int) -> None:
+        self._reader = decord.VideoReader(
+            str(path),
+            width=width or -1,
+            height=height or -1,
+            num_threads=num_threads,
+            fault_tol=1e-6,  # a share of the frames: not one may be silently replaced by a neighbour
+        )
+        self.starts = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0].tolist()
+        self.fps = self._reader.get_avg_fps()
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        frames = self._reader.get_batch(indices).asnumpy()
+        self._reader.seek(0)  # decord reads ahead without limit until told otherwise
+        return frames
+
+
+class _SequentialDecoder:
+    def __init__(self, path: Path, *, width: int | None, height: int | None, num_threads: int) -> None:
+        self._path, self._width, self._height, self._num_threads = path, width, height, num_threads
+        with _open(path) as container:
+            stream = container.streams.video[0]
+            rate = stream.average_rate or stream.guessed_rate
+            starts = [frame.time for frame in self._decode(container)]
+        if not rate or None in starts:
+            raise InputError(f"{path}: a bare stream that does not say when its frames appear")
+        self.fps = float(rate)
+        self.starts = sorted(starts)  # avi hands out the right times in the order of coding
+
+    def read(self, indices: Sequence[int]) -> np.ndarray:
+        wanted, found = set(indices), {}
+        with _open(self._path) as container:
+            for i, frame in enumerate(self._decode(container)):
+                if i in wanted:
+                    found[i] = self._upright(frame)
+                if len(found) == len(wanted):
+                    break
+        return np.stack([found[i] for i in indices])
+
+    def _decode(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+        container.streams.video[0].thread_count = self._num_threads
+        return container.decode(video=0)
+
+    def _upright(self, frame: av.VideoFrame) -> np.ndarray:
+        quarter_turns = frame.rotation // 90
+        width, height = self._width, self._height
+        if quarter_turns % 2:
+            width, height = height, width
+        return np.rot90(frame.to_ndarray(format="rgb24", width=width, height=height), quarter_turns)

@@ -1,0 +1,188 @@
+"""The emoji transfer benchmark: ACTIONS, RETRIEVAL and CAPTIONS on animations never seen as video."""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from coca_video.checkpoint import Checkpoint
+from coca_video.data.benchmarks.emoji import EXPECTED, TEST_PACK, clips_manifest, is_action, is_retrieval
+from coca_video.data.loader import Clips
+from coca_video.data.manifest import ClipRecord
+from coca_video.data.samples import Sample
+from coca_video.data.sampling import Sampling
+from coca_video.errors import InputError
+from coca_video.evaluation.captioning import caption_figures, write_captions
+from coca_video.evaluation.embedding import ClipFeatures, encode_clips, encode_texts
+from coca_video.evaluation.zero_shot import class_embeddings, top_k_figures
+from coca_video.metrics.ranking import ranks, retrieval_figures
+
+VIEWS = ("video", "first_frame", "mean_of_frames")
+NUM_LISTED = 5  # classes, texts: listed with each prediction
+
+
+@dataclass
+class EmojiConfig:
+    root: str  # where tools/prepare_data.py put the data
+    pack: int = TEST_PACK  # another pack serves to choose settings without touching the test
+    num_frames: int = 8
+    batch_size: int = 32
+    templates: list[str] = field(default_factory=lambda: ["person {}", "man {}", "woman {}"])
+
+
+def evaluate_emoji(
+    checkpoint: Checkpoint, config: EmojiConfig, *, device: torch.device
+) -> tuple[dict, list[dict]]:
+    """The result, and a prediction for each clip.
+
+    Raises InputError if the checkpoint was trained on the very clips to be evaluated.
+    """
+    manifest = clips_manifest(Path(config.root), config.pack)
+    if str(manifest) in checkpoint.trained_on:
+        raise InputError(f"{checkpoint.path}: was trained on {manifest}, the clips to be evaluated")
+    clips = _open_clips(checkpoint, manifest, num_frames=config.num_frames)
+    features = encode_clips(checkpoint, _batches(clips, config.batch_size), device=device)
+    tasks = {
+        "actions": _actions(checkpoint, clips.records, features, config.templates, device=device),
+        "retrieval": _retrieval(checkpoint, clips.records, features, device=device),
+        "captions": _captions(checkpoint, clips.records, features, device=device),
+    }
+    if config.pack != TEST_PACK:
+        for figures, _ in tasks.values():
+            figures["num_expected"] = figures["num_evaluated"]
+    result = {
+        "benchmark": "emoji transfer",
+        "setting": "video" if any("clips" in source for source in checkpoint.trained_on) else "transfer",
+        "checkpoint": {
+            "path": str(checkpoint.path),
+            "sha256": checkpoint.hash,
+            "trained_on": checkpoint.trained_on,
+        },
+        "protocol": _protocol(checkpoint, manifest, config),
+        **{name: figures for name, (figures, _) in tasks.items()},
+    }
+    return result, _predictions(clips.records, [listed for _, listed in tasks.values()])
+
+
+def _open_clips(checkpoint: Checkpoint, manifest: Path, *, num_frames: int) -> Clips:
+    clips = Clips(
+        manifest,
+        frame_size=checkpoint.model.config.image.image_size,
+        preprocessing=checkpoint.preprocessing,
+        num_frames=num_frames,
+        sampling=Sampling.uniform,
+    )
+    clips.records = [record for record in clips.records if is_action(record) or is_retrieval(record)]
+    return clips
+
+
+def _batches(clips: Clips, batch_size: int) -> Iterator[list[Sample]]:
+    rng = random.Random(0)  # uniform sampling draws nothing from it
+    for start in range(0, len(clips), batch_size):
+        yield [clips.sample(i, rng) for i in range(start, min(start + batch_size, len(clips)))]
+
+
+def _protocol(checkpoint: Checkpoint, manifest: Path, config: EmojiConfig) -> dict:
+    return {
+        "test_manifest": str(manifest),
+        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "num_frames": config.num_frames,
+        "sampling": Sampling.uniform.value,
+        "image_size": checkpoint.model.config.image.image_size,
+        "resize": checkpoint.preprocessing.resize.value,
+        "templates": config.templates,
+        "decoding": "greedy",
+        "dual_softmax": False,
+        "torch": torch.__version__,
+    }
+
+
+# Each task returns its figures, and what it says of single clips by their index in `records`.
+Listed = dict[int, dict]
+
+
+def _actions(
+    checkpoint: Checkpoint,
+    records: list[ClipRecord],
+    features: ClipFeatures,
+    templates: list[str],
+    *,
+    device: torch.device,
+) -> tuple[dict, Listed]:
+    chosen = [i for i, record in enumerate(records) if is_action(record)]
+    names = [records[i].labels["action"] for i in chosen]
+    classes = sorted(set(names))
+    labels = torch.tensor([classes.index(name) for name in names])
+    texts = class_embeddings(checkpoint, classes, templates, device=device)
+    figures = _counts("action clips", len(chosen)) | {"num_classes": len(classes)}
+    for view in VIEWS:
+        figures[view] = top_k_figures(getattr(features, view)[chosen] @ texts.T, labels)
+    scale = checkpoint.model.log_scale.exp().cpu()
+    probabilities = (scale * features.video[chosen] @ texts.T).softmax(dim=-1)
+    return figures, {i: {"top_actions": _best(row, classes)} for i, row in zip(chosen, probabilities)}
+
+
+def _retrieval(
+    checkpoint: Checkpoint, records: list[ClipRecord], features: ClipFeatures, *, device: torch.device
+) -> tuple[dict, Listed]:
+    chosen = [i for i, record in enumerate(records) if is_retrieval(record)]
+    names = [records[i].text for i in chosen]
+    texts = encode_texts(checkpoint, names, device=device)
+    figures: dict = _counts("retrieval clips", len(chosen))
+    for view in VIEWS:
+        similarity = getattr(features, view)[chosen] @ texts.T
+        figures[view] = {
+            "video_to_text": retrieval_figures(similarity),
+            "text_to_video": retrieval_figures(similarity.T),
+        }
+    similarity = features.video[chosen] @ texts.T
+    rank = ranks(similarity, torch.arange(len(chosen))) + 1
+    listed = {
+        i: {"nearest_texts": _best(row, names), "rank": int(place)}
+        for i, row, place in zip(chosen, similarity, rank)
+    }
+    return figures, listed
+
+
+def _captions(
+    checkpoint: Checkpoint, records: list[ClipRecord], features: ClipFeatures, *, device: torch.device
+) -> tuple[dict, Listed]:
+    """Every clip is captioned for its prediction; the figures are of the RETRIEVAL clips."""
+    chosen = [i for i, record in enumerate(records) if is_retrieval(record)]
+    references = [records[i].text for i in chosen]
+    captions = write_captions(checkpoint, features.video_memory, device=device)
+    of_first = write_captions(checkpoint, features.first_frame_memory[chosen], device=device)
+    figures = _counts("retrieval clips", len(chosen)) | {
+        "video": caption_figures([captions[i] for i in chosen], references),
+        "first_frame": caption_figures(of_first, references),
+    }
+    return figures, {i: {"caption": caption} for i, caption in enumerate(captions)}
+
+
+def _counts(task: str, num_evaluated: int) -> dict[str, int]:
+    return {"num_evaluated": num_evaluated, "num_expected": EXPECTED[task]}
+
+
+def _best(scores: Tensor, names: list[str]) -> list[list]:
+    """The highest scores with their names, best first."""
+    values, indices = scores.topk(min(NUM_LISTED, len(names)))
+    return [[names[i], value] for i, value in zip(indices.tolist(), values.tolist())]
+
+
+def _predictions(records: list[ClipRecord], listed: list[Listed]) -> list[dict]:
+    """One dictionary a clip, of all tasks; what a task does not say of a clip is empty."""
+    empty = {"top_actions": [], "nearest_texts": [], "rank": None}
+    return [
+        {
+            "path": str(record.path),
+            "text": record.text,
+            "action": record.labels.get("action"),
+            **empty,
+            **{key: value for task in listed for key, value in task.get(i, {}).items()},
+        }
+        for i, record in enumerate(records)
+    ]

@@ -1,0 +1,54 @@
+"""Learned positions in space and time, and their resizing."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class SpacePositions(nn.Module):
+    """A learned vector for each patch of a square grid: 'b n d' -> 'b n d'."""
+
+    def __init__(self, num_patches: int, width: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(num_patches, width) * 0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + resize_grid(self.table, num_patches=tokens.shape[1])
+
+
+class TimePositions(nn.Module):
+    """A learned vector for each frame, zero at the start, so that a picture's checkpoint is unchanged by it.
+
+    A clip of more frames than the table holds stretches the table linearly over the clip.
+    """
+
+    def __init__(self, num_frames: int, width: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(num_frames, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens: 'b t n d' -> 'b t n d'."""
+        num_frames = tokens.shape[1]
+        table = self.table[:num_frames]
+        if num_frames > len(self.table):
+            table = F.interpolate(rearrange(self.table, "t d -> 1 d t"), size=num_frames, mode="linear")
+            table = rearrange(table, "1 d t -> t d")
+        return tokens + rearrange(table, "t d -> t 1 d")
+
+
+def resize_grid(table: Tensor, *, num_patches: int) -> Tensor:
+    """Square grid of positions 'n d' to another square grid, bicubic with antialiasing as open_clip does.
+
+    Raises ValueError where either number is not a square.
+    """
+    if len(table) == num_patches:
+        return table
+    old, new = math.isqrt(len(table)), math.isqrt(num_patches)
+    if old**2 != len(table) or new**2 != num_patches:
+        raise ValueError(f"positions resize between square grids, got {len(table)} and {num_patches} patches")
+    grid = rearrange(table, "(h w) d -> 1 d h w", h=old)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+    return rearrange(grid, "1 d h w -> (h w) d")

@@ -1,0 +1,116 @@
+"""One attention call over three backends: torch SDPA, xformers (CUDA) and a plain reference.
+
+Layout everywhere: queries 'b l heads d', keys and values 'b s heads d'. Masks are bool, True = visible.
+A query with no visible key returns zeros, in every backend.
+"""
+
+import importlib
+import importlib.util
+from enum import Enum
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+
+class Backend(str, Enum):
+    auto = "auto"  # xformers on CUDA where it is installed, SDPA elsewhere
+    sdpa = "sdpa"
+    xformers = "xformers"
+    naive = "naive"
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    backend: Backend = Backend.auto,
+) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v.
+
+    q: 'b l heads d'; k, v: 'b s heads d'; returns 'b l heads d'.
+    mask: bool, 'b s' (which keys are real) or 'b l s' (which keys each query may see).
+    causal: query i sees keys up to i + (s - l): the last query sees every key, which is what decoding
+        with a cache of earlier keys needs.
+    Raises ValueError where the shapes of q, k, v or mask do not fit one another.
+    """
+    _check_shapes(q, k, v, mask)
+    if backend is Backend.auto:
+        backend = Backend.xformers if q.is_cuda and _xformers_installed() else Backend.sdpa
+    plainly_causal = causal and mask is None and q.shape[1] == k.shape[1]
+    visible = None if plainly_causal else _visible_keys(q, k, mask=mask, causal=causal)
+    if visible is None:
+        return _BACKENDS[backend](q, k, v, None, plainly_causal)
+    # A row without any visible key would be a softmax over nothing (NaN, also in the gradient): such
+    # rows attend to everything and their result is replaced by zeros.
+    sees_something = visible.any(dim=-1, keepdim=True)
+    out = _BACKENDS[backend](q, k, v, visible | ~sees_something, False)
+    return out * sees_something.unsqueeze(-1)
+
+
+def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
+    fits = k.shape == v.shape and q.shape[0] == k.shape[0] and q.shape[2:] == k.shape[2:]
+    if not fits:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (q, k, v))
+        raise ValueError(f"q, k, v must be 'b l heads d', 'b s heads d', 'b s heads d', got {shapes}")
+    allowed = [(q.shape[0], k.shape[1]), (q.shape[0], q.shape[1], k.shape[1])]
+    if mask is not None and (tuple(mask.shape) not in allowed or mask.dtype != torch.bool):
+        raise ValueError(f"mask must be bool of shape {allowed[0]} or {allowed[1]}, got {mask.dtype} {tuple(mask.shape)}")
+
+
+def _visible_keys(q: Tensor, k: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor | None:
+    """Both constraints as one bool tensor 'b l s' (or '1 l s'), None where nothing is hidden."""
+    visible = mask if mask is None or mask.ndim == 3 else rearrange(mask, "b s -> b 1 s")
+    if causal:
+        ones = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)
+        lower = ones.tril(k.shape[1] - q.shape[1]).unsqueeze(0)
+        visible = lower if visible is None else visible & lower
+    return visible
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+    q, k, v = (rearrange(x, "b l heads d -> b heads l d") for x in (q, k, v))
+    mask = None if visible is None else visible.unsqueeze(1)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    return rearrange(out, "b heads l d -> b l heads d")
+
+
+def _naive(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+    scores = torch.einsum("blhd,bshd->bhls", q, k) * q.shape[-1] ** -0.5
+    if causal:
+        visible = _visible_keys(q, k, mask=None, causal=True)
+    if visible is not None:
+        scores = scores.masked_fill(~visible.unsqueeze(1), float("-inf"))
+    return torch.einsum("bhls,bshd->blhd", scores.softmax(dim=-1), v)
+
+
+@cache
+def _xformers_installed() -> bool:
+    return importlib.util.find_spec("xformers") is not None
+
+
+def _xformers(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+    if not q.is_cuda:
+        raise ValueError(f"the xformers backend needs CUDA tensors, got {q.device}; use sdpa or naive")
+    # Imported here: it takes seconds, and has no operator for the CPU.
+    ops = importlib.import_module("xformers.ops")
+    bias = ops.LowerTriangularMask() if causal else _additive_bias(q, k, visible)
+    return ops.memory_efficient_attention(q, k, v, attn_bias=bias)
+
+
+def _additive_bias(q: Tensor, k: Tensor, visible: Tensor | None) -> Tensor | None:
+    """'b heads l s' of 0 and -inf, cut from rows padded to a multiple of 8 as xformers' kernels require."""
+    if visible is None:
+        return None
+    (b, l, heads, _), s = q.shape, k.shape[1]
+    padded = q.new_full((b, heads, l, -(-s // 8) * 8), float("-inf"))
+    padded[..., :s].masked_fill_(visible.unsqueeze(1), 0.0)
+    return padded[..., :s]
+
+
+_BACKENDS = {Backend.sdpa: _sdpa, Backend.xformers: _xformers, Backend.naive: _naive}

@@ -1,0 +1,98 @@
+"""The training run, to be read top to bottom."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from coca_video.data.loader import BatchStream, training_batches
+from coca_video.data.transforms import Augmentation
+from coca_video.training.log import RunLog
+from coca_video.training.optim import OptimizerConfig
+from coca_video.training.state import TrainingState
+from coca_video.training.step import LossConfig, compute_losses, update
+
+
+@dataclass
+class LoopConfig:
+    num_steps: int = 300
+    save_every: int = 100  # steps
+    keep_last: int = 2  # checkpoints
+    ema_decay: float = 0.98  # of the averaged weights that checkpoints carry; 0 = the raw weights
+    seed: int = 0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def train(
+    state: TrainingState, stream: BatchStream, config: LoopConfig, *, output: Path, num_workers: int
+) -> bool:
+    """Trains to config.num_steps, from the newest checkpoint in `output` if there is one.
+
+    Step n depends on the state before it and on (seed, n) alone, so that a resumed run equals an unbroken
+    one bit for bit. Ctrl-C or SIGTERM ends it after the current step, saved. Returns whether it finished.
+    """
+    state.resume(output)
+    log = RunLog(output, first_step=state.step, num_steps=config.num_steps, name=str(output))
+    batches = training_batches(stream, first=state.step, num_workers=num_workers)
+    with _stop_requested() as stop:
+        for batch in batches:
+            generator = _seed_step(config.seed, state.step)
+            batch = batch.to(state.device)
+            frames = config.augmentation(batch.frames, size=state.image_size, generator=generator)
+            frames = state.preprocessing.normalised(frames)
+
+            losses = compute_losses(state.model, frames, batch, config.loss)
+            norm = update(state.model, losses["loss"], state.optimizer, clip_norm=config.optimizer.clip_norm)
+            figures = {name: value.item() for name, value in losses.items()}
+            figures |= {"gradient_norm": norm.item(), "lr": state.schedule.get_last_lr()[0]}
+            log.step(state.step, figures, num_samples=len(batch))
+
+            state.advance()
+            if state.step % config.save_every == 0 or state.step == config.num_steps or stop:
+                state.save(output, keep_last=config.keep_last)
+            if stop:
+                break
+    log.close()
+    return state.step == config.num_steps
+
+
+def _seed_step(seed: int, step: int) -> torch.Generator:
+    """Seeds dropout (the global generator) and gives the augmentation one of its own."""
+    number = seed * 1_000_003 + step
+    torch.manual_seed(number)
+    return torch.Generator().manual_seed(number)
+
+
+class _Stop:
+    """Becomes true once a signal arrives."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+
+@contextmanager
+def _stop_requested() -> Iterator[_Stop]:
+    """The first Ctrl-C or SIGTERM asks the loop to save and stop; a second one interrupts at once."""
+    stop = _Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: object) -> None:
+        stop.requested = True
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

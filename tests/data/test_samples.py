@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from coca_video.data.samples import Batch, Sample, collate, pad_frames
+from coca_video.data.tokenizer import END, Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["a red ball", "a blue ball"] * 3, vocab_size=270)
+
+
+def clip(num_frames: int, value: int) -> torch.Tensor:
+    return torch.full((num_frames, 3, 4, 6), value, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "frames, found",
+    [
+        (torch.zeros(2, 3, 4, 6), r"torch.float32 \(2, 3, 4, 6\)"),
+        (torch.zeros(3, 4, 6, dtype=torch.uint8), r"torch.uint8 \(3, 4, 6\)"),
+        (torch.zeros(2, 4, 6, 3, dtype=torch.uint8), r"torch.uint8 \(2, 4, 6, 3\)"),
+    ],
+)
+def test_a_sample_names_itself_and_what_is_wrong(frames, found):
+    with pytest.raises(ValueError, match=f"a.mp4: frames must be uint8 't c h w' with c = 3, got {found}"):
+        Sample(frames, "text", "a.mp4")
+
+
+def test_a_sample_needs_a_frame():
+    with pytest.raises(ValueError, match="a.mp4: a sample needs at least one frame"):
+        Sample(clip(0, 0), "text", "a.mp4")
+
+
+def test_pad_frames():
+    frames, mask = pad_frames([clip(1, 5), clip(3, 7)])
+    assert frames.dtype == torch.uint8 and frames.shape == (2, 3, 3, 4, 6)
+    assert mask.tolist() == [[True, False, False], [True, True, True]]
+    assert frames[:, :, 0, 0, 0].tolist() == [[5, 0, 0], [7, 7, 7]]
+
+
+def test_collate(tokenizer):
+    texts = ["a red ball", "a blue ball", "a red ball", "🙂", "a blue ball"]
+    samples = [Sample(clip(1 + i % 2, i), text, f"key {i}") for i, text in enumerate(texts)]
+    batch = collate(samples, tokenizer, max_length=5)
+    assert len(batch) == 5 and batch.keys == ["key 0", "key 1", "key 2", "key 3", "key 4"]
+    assert batch.groups.tolist() == [0, 1, 0, 3, 1]
+    assert batch.frame_mask.sum(dim=1).tolist() == [1, 2, 1, 2, 1]
+    assert batch.frames[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    for text, ids, mask in zip(texts, batch.ids, batch.text_mask):
+        assert ids[mask].tolist() == tokenizer.encode(text, max_length=5)
+        assert ids[mask][-1] == END
+
+
+def test_to_moves_every_tensor(tokenizer):
+    batch = collate([Sample(clip(1, 0), "a red ball", "key")], tokenizer, max_length=9)
+    moved = batch.to(torch.device("meta"))
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 5 and all(tensor.is_meta for tensor in tensors)
+    assert moved.keys == ["key"] and not batch.frames.is_meta
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"frame_mask": torch.ones(2, 2, dtype=torch.bool)}, r"frame_mask must be \(2, 3\), got \(2, 2\)"),
+        ({"text_mask": torch.ones(2, 6, dtype=torch.bool)}, r"text_mask must be \(2, 5\), got \(2, 6\)"),
+        ({"groups": torch.zeros(3, dtype=torch.long)}, r"groups must be \(2,\), got \(3,\)"),
+        ({"keys": ["one"]}, "2 clips, but 2 texts and 1 keys"),
+        (
+            {"ids": torch.ones(1, 5, dtype=torch.long), "text_mask": torch.ones(1, 5, dtype=torch.bool)},
+            "2 clips, but 1 texts and 2 keys",
+        ),
+    ],
+)
+def test_a_batch_whose_parts_do_not_fit_is_refused(wrong, message):
+    parts = {
+        "frames": torch.zeros(2, 3, 3, 4, 6, dtype=torch.uint8),
+        "frame_mask": torch.ones(2, 3, dtype=torch.bool),
+        "ids": torch.ones(2, 5, dtype=torch.long),
+        "text_mask": torch.ones(2, 5, dtype=torch.bool),
+        "groups": torch.zeros(2, dtype=torch.long),
+        "keys": ["one", "two"],
+    }
+    Batch(**parts)
+    with pytest.raises(ValueError, match=message):
+        Batch(**(parts | wrong))

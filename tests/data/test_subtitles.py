@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from coca_video.data.subtitles import Cue, to_jsonl, to_srt, to_text, to_webvtt
+
+CUES = [Cue(0, 1.5, "a dog runs"), Cue(1.5, 3, " \n"), Cue(59.9996, 3725.0404, "salt & <b>\n\npepper --> é")]
+
+
+def test_srt():
+    assert to_srt(CUES) == (
+        "1\n00:00:00,000 --> 00:00:01,500\na dog runs\n"
+        "\n"
+        "2\n00:01:00,000 --> 01:02:05,040\nsalt & <b> pepper --> é\n"
+    )
+
+
+def test_webvtt():
+    assert to_webvtt(CUES) == (
+        "WEBVTT\n"
+        "\n"
+        "00:00:00.000 --> 00:00:01.500\na dog runs\n"
+        "\n"
+        "00:01:00.000 --> 01:02:05.040\nsalt &amp; &lt;b&gt; pepper --&gt; é\n"
+    )
+
+
+def test_jsonl_keeps_every_cue_as_it_is():
+    rows = [json.loads(line) for line in to_jsonl(CUES).splitlines()]
+    assert [Cue(**row) for row in rows] == CUES
+    assert rows[0] == {"start": 0, "end": 1.5, "text": "a dog runs"}
+
+
+def test_text():
+    assert to_text(CUES) == "a dog runs\nsalt & <b> pepper --> é\n"
+
+
+def test_no_cues():
+    assert (to_srt([]), to_webvtt([]), to_jsonl([]), to_text([])) == ("", "WEBVTT\n", "", "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stamp"),
+    [
+        (0.0004, "00:00:00.000"),
+        (0.0006, "00:00:00.001"),
+        (1.001, "00:00:01.001"),
+        (59.9994, "00:00:59.999"),
+        (59.9996, "00:01:00.000"),
+        (3599.9999, "01:00:00.000"),
+        (360_000, "100:00:00.000"),
+    ],
+)
+def test_time_stamps_round_to_milliseconds(seconds, stamp):
+    assert to_webvtt([Cue(seconds, seconds, "x")]) == f"WEBVTT\n\n{stamp} --> {stamp}\nx\n"
+    stamp = stamp.replace(".", ",")
+    assert to_srt([Cue(seconds, seconds, "x")]) == f"1\n{stamp} --> {stamp}\nx\n"
+
+
+@pytest.mark.parametrize(("start", "end"), [(2, 1), (-1, 1), (float("nan"), 1)])
+def test_a_cue_runs_forward(start, end):
+    with pytest.raises(ValueError, match=f"got start={start}, end={end}"):
+        Cue(start, end, "x")

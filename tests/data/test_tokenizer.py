@@ -1,0 +1,109 @@
+import json
+
+import pytest
+import torch
+
+from coca_video.data.tokenizer import BEGIN, END, NUM_SPECIAL, PAD, Tokenizer
+from coca_video.errors import InputError
+
+CORPUS = ["a person juggling", "a person jumping over a fence", "the person is jumping"] * 3
+ODD_TEXTS = [
+    "",
+    " ",
+    "  two  spaces\tand\nlines ",
+    "Ünïcödé, naïve café",
+    "日本語 العربية हिन्दी",
+    "🙂 👩‍👩‍👧‍👦 🏳️‍🌈 wow!❤",
+    "e\u0301 is not é",
+    "\x00\x01\x7f\x80\x85\u2028\ufeff",
+    "<pad> <s> </s> [CLS] <unk> <|endoftext|>",
+    bytes(range(256)).decode("latin-1"),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(CORPUS, vocab_size=280)
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_any_text_comes_back_and_never_makes_a_special_id(tokenizer, text):
+    ids = tokenizer.encode(text, max_length=10_000)
+    assert (ids[0], ids[-1]) == (BEGIN, END)
+    assert all(NUM_SPECIAL <= i < tokenizer.vocab_size for i in ids[1:-1])
+    assert tokenizer.decode(ids) == text
+
+
+def test_learns_the_corpus(tokenizer):
+    assert tokenizer.vocab_size == 280
+    assert len(tokenizer.encode("a person", max_length=99)) < len("a person")
+
+
+def test_a_small_corpus_makes_a_small_vocabulary():
+    tokenizer = Tokenizer.train(["aa"], vocab_size=5000)
+    assert tokenizer.vocab_size == NUM_SPECIAL + 256 + 1
+
+
+def test_vocab_size_must_hold_every_byte():
+    with pytest.raises(ValueError, match="at least 259, got 258"):
+        Tokenizer.train(CORPUS, vocab_size=258)
+
+
+def test_a_cut_keeps_the_end(tokenizer):
+    whole = tokenizer.encode("a person juggling", max_length=99)
+    for max_length in range(2, len(whole)):
+        assert tokenizer.encode("a person juggling", max_length=max_length) == whole[: max_length - 1] + [END]
+    assert tokenizer.encode("a person juggling", max_length=len(whole)) == whole
+
+
+def test_max_length_must_hold_begin_and_end(tokenizer):
+    with pytest.raises(ValueError, match="max_length must be at least 2, got 1"):
+        tokenizer.encode("a person", max_length=1)
+
+
+def test_a_character_cut_in_two_can_still_be_read(tokenizer):
+    cut = tokenizer.encode("a🙂", max_length=4)
+    assert tokenizer.decode(cut) == "a\ufffd"
+
+
+def test_batches_are_padded_behind(tokenizer):
+    texts = ["a person juggling", "", "🙂"]
+    ids, mask = tokenizer.encode_batch(texts, max_length=99)
+    assert ids.dtype == torch.long and mask.dtype == torch.bool
+    for row, real, text in zip(ids, mask, texts):
+        expected = tokenizer.encode(text, max_length=99)
+        assert row[real].tolist() == expected
+        assert row.tolist() == expected + [PAD] * (ids.shape[1] - len(expected))
+    assert mask.any(dim=0).all()
+
+
+def test_decode_stops_at_the_end_and_drops_special_ids(tokenizer):
+    word = tokenizer.encode("jumping", max_length=99)[1:-1]
+    assert tokenizer.decode([BEGIN, PAD, *word, END, *word]) == "jumping"
+    assert tokenizer.decode(torch.tensor([BEGIN, *word])) == "jumping"
+    assert tokenizer.decode([]) == ""
+
+
+def test_a_stored_tokenizer_is_the_same(tokenizer, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert loaded.to_json() == tokenizer.to_json() and loaded.vocab_size == tokenizer.vocab_size
+    for text in [*CORPUS, *ODD_TEXTS]:
+        assert loaded.encode(text, max_length=99) == tokenizer.encode(text, max_length=99)
+
+
+def test_training_is_reproducible(tokenizer):
+    assert Tokenizer.train(CORPUS, vocab_size=280).to_json() == tokenizer.to_json()
+
+
+@pytest.mark.parametrize("content", ["", "not json", json.dumps({"model": 1}), "\udcff"])
+def test_a_bad_file_is_named(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=f"{path}: not a tokenizer file"):
+        Tokenizer.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="missing.json: not a tokenizer file"):
+        Tokenizer.load(tmp_path / "missing.json")

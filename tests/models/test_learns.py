@@ -1,0 +1,65 @@
+import torch
+from tiny import coca, text_config
+
+from coca_video.data.samples import Batch, Sample, collate
+from coca_video.data.tokenizer import BEGIN, END, Tokenizer
+from coca_video.data.transforms import Preprocessing
+from coca_video.generate import greedy
+from coca_video.metrics.ranking import retrieval_figures
+from coca_video.models.coca import CoCa
+from coca_video.training.optim import OptimizerConfig, build_optimizer, build_schedule
+from coca_video.training.step import LossConfig, compute_losses, update
+
+LIGHTS = {
+    "the light comes on": (10, 120, 240),
+    "the light goes off": (240, 120, 10),
+    "dark": (20,),
+    "bright": (230, 230),
+}
+NUM_STEPS = 200
+
+
+def batch_of_lights(tokenizer: Tokenizer) -> Batch:
+    """Four clips of one to three gray frames; two of them tell each other backwards."""
+    samples = []
+    for text, levels in LIGHTS.items():
+        levels = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1)
+        samples.append(Sample(levels.expand(-1, 3, 16, 16), text, text))
+    return collate(samples, tokenizer, max_length=12)
+
+
+def trained(model: CoCa, frames: torch.Tensor, batch: Batch) -> CoCa:
+    config = OptimizerConfig(lr=5e-3, num_warmup_steps=20, weight_decay=0.0)
+    optimizer = build_optimizer(model.train(), config)
+    schedule = build_schedule(optimizer, config, num_steps=NUM_STEPS)
+    for _ in range(NUM_STEPS):
+        losses = compute_losses(model, frames, batch, LossConfig())
+        update(model, losses["loss"], optimizer, clip_norm=1.0)
+        schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def test_learns():
+    """Both losses together: each clip finds its text, each text its clip, and each clip says its text."""
+    tokenizer = Tokenizer.train(LIGHTS, vocab_size=290)
+    batch = batch_of_lights(tokenizer)
+    frames = Preprocessing().normalised(batch.frames)
+    with torch.enable_grad():
+        text = text_config(vocab_size=tokenizer.vocab_size)
+        model = trained(coca(text=text, num_time_positions=3), frames, batch)
+
+    video = model.encode_video(frames, batch.frame_mask)
+    similarity = video @ model.encode_text(batch.ids, batch.text_mask).T
+    assert retrieval_figures(similarity)["R@1"] == 100
+    assert retrieval_figures(similarity.T)["R@1"] == 100
+
+    memory = model.pool(model.encode_frames(frames), batch.frame_mask)[0]
+    written = greedy(
+        lambda ids: model.caption_logits(memory, ids, torch.ones_like(ids, dtype=torch.bool))[:, -1],
+        batch_size=len(batch),
+        begin=BEGIN,
+        end=END,
+        max_length=12,
+    )
+    assert [tokenizer.decode(ids) for ids in written] == list(LIGHTS)

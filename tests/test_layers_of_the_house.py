@@ -1,0 +1,75 @@
+"""Which room of the package may import which, and which file alone may import a third party."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "coca_video"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A room is a folder or a file of the package; it may always import itself and errors.
+MAY_IMPORT = {
+    "__init__": set(),
+    "errors": set(),
+    "files": set(),
+    "run_log": set(),
+    "ops": set(),
+    "layers": {"ops"},
+    "models": {"ops", "layers"},
+    "losses": {"ops"},
+    "metrics": {"ops"},
+    "generate": {"ops"},
+    "data": set(),
+    "checkpoint": {"models", "data"},  # weights travel with their tokenizer and preprocessing
+    "training": {"ops", "losses", "models", "data", "checkpoint", "run_log"},
+    "evaluation": {"ops", "models", "data", "metrics", "generate", "checkpoint", "files", "run_log"},
+    "config": {"data", "models", "training", "evaluation"},
+    "cli": set(),
+    "commands": {"cli", "config", "models", "data", "training", "evaluation", "checkpoint", "files"},
+}
+ONLY_IN = {
+    "av": {"data/video.py", "data/benchmarks/emoji_clips.py"},
+    "decord": {"data/video.py"},
+    "hydra": {"cli.py"},
+    "omegaconf": {"cli.py"},
+    "pytorchvideo": {"data/clips.py"},
+    "safetensors": {"checkpoint.py"},
+    "tokenizers": {"data/tokenizer.py"},
+    "webdataset": {"data/shards.py"},
+    "xformers": {"ops/attention.py"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of all modules a file imports, those inside functions and through importlib included."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names.add(ast.literal_eval(node.args[0]))
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_stay_in_their_rooms(path):
+    inside = path.relative_to(PACKAGE)
+    room = inside.with_suffix("").parts[0]
+    assert room in MAY_IMPORT, f"{room} is not in the table"
+    for name in imported(path):
+        first, *rest = name.split(".")
+        if first == "coca_video":
+            assert rest and rest[0] in MAY_IMPORT[room] | {room, "errors"}, f"{inside} imports {name}"
+        assert inside.as_posix() in ONLY_IN.get(first, {inside.as_posix()}), f"{inside} imports {name}"
+
+
+def test_the_tables_speak_of_what_exists():
+    rooms = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in FILES}
+    assert rooms == set(MAY_IMPORT)
+    for third_party, files in ONLY_IN.items():
+        for file in files:
+            assert third_party in {name.split(".")[0] for name in imported(PACKAGE / file)}

@@ -1,0 +1,100 @@
+import math
+
+import pytest
+import torch
+from tiny import coca
+from torch import nn
+
+from coca_video.training.optim import (
+    OptimizerConfig,
+    OptimizerName,
+    Schedule,
+    build_optimizer,
+    build_schedule,
+)
+
+
+def rates(config: OptimizerConfig, *, num_steps: int) -> list[float]:
+    """The learning rate of each step, and the one after the last."""
+    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    schedule = build_schedule(optimizer, config, num_steps=num_steps)
+    found = []
+    for _ in range(num_steps + 1):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_warm_up_then_linear():
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=4, schedule=Schedule.linear)
+    assert rates(config, num_steps=8) == pytest.approx([2, 4, 6, 8, 8, 6, 4, 2, 0])
+
+
+def test_warm_up_then_cosine():
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=4, schedule=Schedule.cosine)
+    eighth = 4 + 4 * math.cos(math.pi / 4)
+    assert rates(config, num_steps=8) == pytest.approx([2, 4, 6, 8, 8, eighth, 4, 8 - eighth, 0])
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_without_warm_up(schedule):
+    found = rates(OptimizerConfig(lr=1.0, num_warmup_steps=0, schedule=schedule), num_steps=10)
+    assert found[0] == 1 and found[5] == pytest.approx(0.5) and found[10] == pytest.approx(0)
+
+
+def test_a_run_shorter_than_its_warm_up():
+    assert rates(OptimizerConfig(lr=1.0, num_warmup_steps=4), num_steps=2) == [0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("name", OptimizerName)
+def test_weight_decay_reaches_matrices_only(name):
+    model = coca()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimizer = build_optimizer(model, OptimizerConfig(name=name, lr=0.1, weight_decay=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for n, parameter in model.named_parameters():
+        if parameter.ndim <= 1:
+            assert torch.equal(parameter, before[n]), n
+        else:
+            assert (parameter.abs() < before[n].abs()).any(), n
+    assert {"log_scale", "unimodal.cls"} <= {n for n, p in model.named_parameters() if p.ndim <= 1}
+
+
+def test_adamw_decays_by_rate_times_weight():
+    layer = nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    build_optimizer(layer, OptimizerConfig(lr=0.1, weight_decay=0.5)).step()
+    torch.testing.assert_close(layer.weight, before * (1 - 0.1 * 0.5))
+
+
+def test_frozen_parameters_are_left_out():
+    model = coca()
+    model.image_encoder.requires_grad_(False)
+    optimizer = build_optimizer(model, OptimizerConfig())
+    given = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert given == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("name", OptimizerName)
+def test_steps_lower_a_loss(name):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(4, 1), torch.randn(64, 4)
+    target = x @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]]) + 1
+    config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.0)
+    optimizer = build_optimizer(layer, config)
+    losses = []
+    for _ in range(200):
+        losses.append((layer(x) - target).square().mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_betas_are_two():
+    with pytest.raises(ValueError, match=r"betas must be two numbers, got \[0.9\]"):
+        OptimizerConfig(betas=[0.9])
