@@ -11,6 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, get_type_hints
 
 import torch
@@ -80,12 +81,12 @@ def _sync(path: Path) -> None:
 def load_checkpoint(path: Path | str, *, num_time_positions: int | None = None) -> Checkpoint:
     """The model (in eval mode), tokenizer and preprocessing of a checkpoint, or of a run's newest checkpoint.
 
-    num_time_positions: give the model this many time positions; those the checkpoint lacks start at zero.
+    num_time_positions: give a model without time positions this many, which start at zero.
     Raises InputError, naming the file, where the folder is no checkpoint or its weights are another model's.
     """
     path = find_checkpoint(Path(path))
     config, preprocessing, trained_on = _read_description(path / "config.json")
-    if num_time_positions is not None:
+    if num_time_positions is not None and not config.num_time_positions:
         config.num_time_positions = num_time_positions
     tokenizer = load_tokenizer(path)
     if tokenizer.vocab_size != config.text.vocab_size:
@@ -119,8 +120,16 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def load_state(path: Path) -> dict:
-    """What a run needs to go on from a checkpoint, as `save_checkpoint` was given it."""
-    return torch.load(path / "state.pt", weights_only=True, map_location="cpu")
+    """What a run needs to go on from a checkpoint, as `save_checkpoint` was given it.
+
+    Raises InputError where the file is missing or damaged.
+    """
+    path = path / "state.pt"
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        hint = "without its checkpoint the run goes on from an older one"
+        raise InputError(f"{path}: missing or damaged; {hint}") from error
 
 
 def _read_description(path: Path) -> tuple[CoCaConfig, Preprocessing, list[str]]:
@@ -130,7 +139,7 @@ def _read_description(path: Path) -> tuple[CoCaConfig, Preprocessing, list[str]]
             raise ValueError(f"format {description['format']}, this version reads {FORMAT}")
         model = _dataclass(CoCaConfig, description["model"])
         return model, _dataclass(Preprocessing, description["preprocessing"]), description["trained_on"]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path}: not a coca_video checkpoint's config ({error})") from error
 
 

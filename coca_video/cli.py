@@ -1,17 +1,26 @@
 """Where commands begin: hydra composes YAML onto a dataclass, and errors become one line and an exit code."""
 
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+from yaml import YAMLError
 
 from coca_video.errors import InputError
 
@@ -31,15 +40,42 @@ def load_config(kind: type[Config], name: str, overrides: list[str]) -> Config:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
             composed = compose(config_name=name, overrides=overrides)
         return OmegaConf.to_object(composed)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise InputError(_one_line(error)) from error
 
 
 def _one_line(error: Exception) -> str:
-    """Hydra's messages, which run over lines and hide the reason behind a cause, as one."""
-    reasons = [str(e) for e in (error, error.__cause__) if e is not None]
-    lines = [line.strip() for reason in reasons for line in reason.splitlines()]
-    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith("object_type")))
+    """What hydra says over several lines, its reason in another error, as one that begins with the key."""
+    if isinstance(error, OverrideParseException):
+        hint = "settings are written key=value; a value with = or , needs quotes: key='a=b'"
+        return f"{error.override}: {hint}"
+    if isinstance(error, MissingConfigException):
+        group, _, option = error.missing_cfg_file.partition("/")
+        return f"{group}={option}: there is no such {group}; {_choices(group)}"
+    if missing := re.match("You must specify '(.+?)'", str(error)):
+        return f"{missing[1]}= is missing; {_choices(missing[1])}"
+    file = re.match(r"In '(.+?)': \w+ raised", str(error))
+    for reason in (error.__cause__, error.__context__, error):
+        if isinstance(reason, OmegaConfBaseException):
+            return (f"{CONFIGS / file[1]}.yaml: " if file else "") + _about_key(reason)
+    return " ".join(str(error).split())
+
+
+def _about_key(error: OmegaConfBaseException) -> str:
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: is missing; give {error.full_key}=VALUE"
+    if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
+        known = [field.name for field in fields(error.object_type)]
+        near = difflib.get_close_matches(error.key, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(known)}"
+        return f"{error.full_key}: there is no such key; {hint}"
+    return f"{error.full_key}: {str(error).splitlines()[0]}"
+
+
+def _choices(group: str) -> str:
+    folder = CONFIGS / group
+    options = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return f"the choices are {', '.join(options)}"
 
 
 def pick_device(name: str) -> torch.device:

@@ -9,7 +9,7 @@ from torch import Tensor
 def greedy(
     next_logits: Callable[[Tensor], Tensor], *, batch_size: int, begin: int, end: int, max_length: int
 ) -> Tensor:
-    """The likeliest token again and again, until every row has ended or max_length tokens are written.
+    """The likeliest token again and again, until every row has ended or has max_length ids, `begin` included.
 
     next_logits: ids so far 'b l' -> logits of the next token 'b v'.
     Returns ids 'b l', `begin` included; after its `end` a row holds only `end`.

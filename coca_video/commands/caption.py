@@ -30,11 +30,8 @@ class VideoCaptions:
 
 def main() -> None:
     args = _parser().parse_args()
+    _check(args)
     device = pick_device(args.device)
-    if args.num_frames < 1:
-        raise InputError(f"--num-frames {args.num_frames}: at least 1 is needed")
-    if args.output is None and len(args.videos) > 1 and args.format in ("srt", "webvtt"):
-        raise InputError(f"--format {args.format}: holds one video, got {len(args.videos)}; give --output FOLDER")
     checkpoint = load_checkpoint(args.checkpoint or _default_run())
     checkpoint.model.to(device)
     # Every video is captioned before anything is written: a bad file leaves nothing half-done.
@@ -102,6 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a file for each video; default: print")
     parser.add_argument("--device", default="auto")
     return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.num_frames < 1:
+        raise InputError(f"--num-frames {args.num_frames}: at least 1 is needed")
+    if args.output is None and len(args.videos) > 1 and args.format in ("srt", "webvtt"):
+        raise InputError(f"--format {args.format}: holds one video, got {len(args.videos)}; give --output FOLDER")
+    names = [path.name for path in args.videos]
+    if args.output is not None and len(set(names)) < len(names):
+        raise InputError(f"--output {args.output}: two videos are named {max(names, key=names.count)}")
 
 
 def _default_run() -> str:

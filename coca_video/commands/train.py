@@ -7,19 +7,20 @@ from pathlib import Path
 
 import torch
 
-from coca_video.checkpoint import load_checkpoint, load_tokenizer, saved_checkpoints
+from coca_video.checkpoint import Checkpoint, load_checkpoint, load_tokenizer, saved_checkpoints
 from coca_video.cli import load_config, pick_device
 from coca_video.config import TrainConfig
 from coca_video.data.loader import BatchStream, Source, open_source
 from coca_video.data.tokenizer import Tokenizer
-from coca_video.data.transforms import Preprocessing
 from coca_video.errors import InputError
+from coca_video.files import write_whole
 from coca_video.models.coca import CoCa, CoCaConfig
 from coca_video.training.loop import train
 from coca_video.training.state import TrainingState
 
 # What may differ between the start of a run and its continuation.
-FREE_KEYS = {"data.num_workers", "device", "loop.save_every", "loop.keep_last"}
+FREE_KEYS = {"output", "data.num_workers", "device", "loop.save_every", "loop.keep_last"}
+SETTINGS_NAME = "settings.json"
 
 
 def main() -> int:
@@ -27,9 +28,11 @@ def main() -> int:
     output = Path(config.output)
     _check_same_settings(config, output)
     device = pick_device(config.device)
-    shared = {"frame_size": config.data.frame_size, "preprocessing": config.data.preprocessing}
+    init = _load_init(config)
+    preprocessing = init.preprocessing if init else config.data.preprocessing
+    shared = {"frame_size": config.data.frame_size, "preprocessing": preprocessing}
     sources = [open_source(source, **shared) for source in config.data.sources]
-    model, tokenizer, preprocessing, seen_before = _start(config, sources)
+    model, tokenizer = (init.model, init.tokenizer) if init else _new_model(config, sources)
     state = TrainingState(
         model,
         tokenizer,
@@ -37,7 +40,7 @@ def main() -> int:
         optimizer=config.loop.optimizer,
         num_steps=config.loop.num_steps,
         ema_decay=config.loop.ema_decay,
-        trained_on=[*seen_before, *(source.path for source in config.data.sources)],
+        trained_on=[*(init.trained_on if init else ()), *(source.path for source in config.data.sources)],
         device=device,
     )
     stream = BatchStream(
@@ -54,52 +57,60 @@ def main() -> int:
     return 0 if finished else 130
 
 
-def _start(config: TrainConfig, sources: list[Source]) -> tuple[CoCa, Tokenizer, Preprocessing, list[str]]:
-    """Model, tokenizer, preprocessing and what the weights have seen: of `init`, or new ones."""
-    if config.init is not None:
-        start = load_checkpoint(config.init, num_time_positions=config.model.num_time_positions)
-        _check_same_model(config.model, start.model.config, init=config.init)
-        return start.model, start.tokenizer, start.preprocessing, start.trained_on
+def _load_init(config: TrainConfig) -> Checkpoint | None:
+    """The checkpoint to start from; its vocabulary alone may differ from the settings' model."""
+    if config.init is None:
+        return None
+    init = load_checkpoint(config.init, num_time_positions=config.model.num_time_positions)
+    found, wanted = _plain(init.model.config), _plain(config.model)
+    wanted["text"]["vocab_size"] = found["text"]["vocab_size"]
+    for key, (has, asks) in _differences(found, wanted).items():
+        raise InputError(
+            f"{config.init}: is another model: its {key} is {has}, the settings' model.{key} is {asks}"
+        )
+    return init
+
+
+def _new_model(config: TrainConfig, sources: list[Source]) -> tuple[CoCa, Tokenizer]:
+    """Fresh weights from the seed, and a tokenizer of the sources' texts: the run's own if it has begun."""
     saved = saved_checkpoints(Path(config.output))
-    if saved:
-        tokenizer = load_tokenizer(saved[-1])
-    else:
-        texts = [text for source in sources for text in source.texts()]
-        tokenizer = Tokenizer.train(texts, vocab_size=config.model.text.vocab_size)
-    torch.manual_seed(config.loop.seed)
-    text = replace(config.model.text, vocab_size=tokenizer.vocab_size)
-    return CoCa(replace(config.model, text=text)), tokenizer, config.data.preprocessing, []
-
-
-def _check_same_model(wanted: CoCaConfig, found: CoCaConfig, *, init: str) -> None:
-    """The recipe's model and the checkpoint's may differ in their vocabulary only: it is the checkpoint's."""
-    wanted = replace(wanted, text=replace(wanted.text, vocab_size=found.text.vocab_size))
-    differing = _differences(asdict(found), asdict(wanted))
-    if differing:
-        key, (has, asks) = next(iter(differing.items()))
-        raise InputError(f"{init}: is another model: its {key} is {has}, the settings' model.{key} is {asks}")
+    text = config.model.text
+    corpus = (caption for source in sources for caption in source.texts())
+    try:
+        tokenizer = load_tokenizer(saved[-1]) if saved else Tokenizer.train(corpus, vocab_size=text.vocab_size)
+        torch.manual_seed(config.loop.seed)
+        text = replace(text, vocab_size=tokenizer.vocab_size)
+        return CoCa(replace(config.model, text=text)), tokenizer
+    except ValueError as error:  # sizes that do not fit each other
+        raise InputError(f"model: {error}") from error
 
 
 def _check_same_settings(config: TrainConfig, output: Path) -> None:
     """A run that has begun goes on only with the settings that it began with."""
     if not saved_checkpoints(output):
         return
-    before = json.loads((output / "settings.json").read_text())
-    differing = _differences(before, asdict(config))
-    for key in differing.keys() - FREE_KEYS:
-        was, now = differing[key]
-        raise InputError(f"{output}: holds a run with {key} = {was}, not {now}; set output= to another folder")
+    before = json.loads((output / SETTINGS_NAME).read_text(encoding="utf-8"))
+    for key, (was, now) in _differences(before, _plain(config)).items():
+        if key not in FREE_KEYS:
+            raise InputError(
+                f"{output}: holds a run with {key} = {was}, not {now}; set output= to another folder"
+            )
 
 
 def _write_settings(config: TrainConfig, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / "settings.json").write_text(json.dumps(asdict(config), indent=1))
+    write_whole(output / SETTINGS_NAME, json.dumps(_plain(config), indent=1) + "\n")
+
+
+def _plain(config: TrainConfig | CoCaConfig) -> dict:
+    """As JSON keeps it: enums become their values."""
+    return json.loads(json.dumps(asdict(config)))
 
 
 def _differences(first: dict, second: dict, *, prefix: str = "") -> dict[str, tuple]:
     """Dotted key -> (first's value, second's value) where nested dictionaries differ."""
     found: dict[str, tuple] = {}
-    for key in first.keys() | second.keys():
+    for key in sorted(first.keys() | second.keys()):
         a, b = first.get(key), second.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found |= _differences(a, b, prefix=f"{prefix}{key}.")

@@ -2,6 +2,7 @@
 
 import random
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -49,6 +50,10 @@ class DataConfig:
     num_workers: int = 1
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources must name at least one source, got none")
+
 
 class Source(Protocol):
     """A finite set of samples; `rng` decides what is random about one (which frames)."""
@@ -94,6 +99,9 @@ class Clips:
         sampling: Sampling = Sampling.uniform,
     ):
         self.records: list[ClipRecord] = read_manifest(path)
+        for record in self.records:
+            if not record.path.exists():
+                raise InputError(f"{path}: names {record.path}, which does not exist")
         self.frame_size, self.preprocessing = frame_size, preprocessing
         self.num_frames, self.sampling = num_frames, sampling
 
@@ -181,17 +189,20 @@ def _order(num: int, seed: str) -> list[int]:
     return order
 
 
-def training_batches(stream: BatchStream, *, first: int, num_workers: int) -> DataLoader[Batch]:
+def training_batches(stream: BatchStream, *, first: int, num_workers: int) -> Iterator[Batch]:
     """The stream from batch `first` on, built in worker processes."""
-    return DataLoader(
+    batches = DataLoader(
         stream,
         batch_size=None,
         sampler=range(first, len(stream)),
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
         worker_init_fn=_leave_interrupts_to_the_parent,
-        pin_memory=torch.cuda.is_available(),
     )
+    try:
+        yield from batches
+    except InputError as error:  # torch puts a worker's traceback before the message
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:

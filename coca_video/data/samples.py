@@ -48,7 +48,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()})
+        return Batch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
 def collate(samples: list[Sample], tokenizer: Tokenizer, *, max_length: int) -> Batch:

@@ -57,7 +57,7 @@ class Tokenizer:
         """Ids of one text, cut to max_length with END kept."""
         if max_length < 2:
             raise ValueError(f"max_length must be at least 2, got {max_length}")
-        ids = [NUM_SPECIAL + i for i in self._bpe.encode(text).ids]
+        ids = [NUM_SPECIAL + i for i in self._bpe.encode(text.encode("utf-8", "replace").decode()).ids]
         return [BEGIN, *ids[: max_length - 2], END]
 
     def encode_batch(self, texts: list[str], *, max_length: int) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,7 @@ class Augmentation:
         identity, gray = torch.eye(3), torch.full((3, 3), 1 / 3)
         saturation = torch.where(draw(0, 1) < self.gray, 0.0, draw(1 - self.color, 1 + self.color)).view(b, 1, 1)
         mixing = saturation * identity + (1 - saturation) * gray
-        noise = self.color * (torch.rand(b, 3, 3, generator=generator) - 0.5) / 2
+        noise = self.color * (torch.rand(b, 3, 3, generator=generator) - 0.5) / 2 * (saturation != 0)
         contrast = draw(1 - self.color, 1 + self.color).view(b, 1, 1)
         offset = 64 * draw(-self.color, self.color)
         mixing = ((mixing + noise) * contrast).to(frames.device)

@@ -114,6 +114,7 @@ def _make_decoder(path: Path, **options: int | None) -> _Decoder:
     if _is_plain(path):
         with suppress(*DECORD_ERRORS, RuntimeError):
             decoder = _DecordDecoder(path, **options)
+            decoder.read([0])  # some narrow pictures (16, 24, 48, 72 pixels) it opens but cannot read
             # Wrong times are how decord shows that it did not understand the order of the frames.
             if _are_increasing([-1.0, *decoder.starts, 1e9]):
                 return decoder

@@ -35,7 +35,7 @@ def encode_clips(
 def _encode(checkpoint: Checkpoint, samples: list[Sample], device: torch.device) -> tuple[Tensor, ...]:
     model = checkpoint.model
     frames, mask = (x.to(device) for x in pad_frames([sample.frames for sample in samples]))
-    tokens = model.encode_frames(checkpoint.preprocessing.normalised(frames))
+    tokens = model.encode_frames(checkpoint.preprocessing.normalised(frames), mask)
     memory, video = model.pool(tokens, mask)
     singly = [model.pool(tokens[:, i : i + 1]) for i in range(tokens.shape[1])]
     embeddings = torch.stack([embedding for _, embedding in singly], dim=1)

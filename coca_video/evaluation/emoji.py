@@ -33,6 +33,13 @@ class EmojiConfig:
     batch_size: int = 32
     templates: list[str] = field(default_factory=lambda: ["person {}", "man {}", "woman {}"])
 
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.templates or not all("{}" in template for template in self.templates):
+            raise ValueError(f"templates must each hold {{}} for the class, got {self.templates}")
+
 
 def evaluate_emoji(
     checkpoint: Checkpoint, config: EmojiConfig, *, device: torch.device
@@ -42,7 +49,7 @@ def evaluate_emoji(
     Raises InputError if the checkpoint was trained on the very clips to be evaluated.
     """
     manifest = clips_manifest(Path(config.root), config.pack)
-    if str(manifest) in checkpoint.trained_on:
+    if manifest.resolve() in [Path(source).resolve() for source in checkpoint.trained_on]:
         raise InputError(f"{checkpoint.path}: was trained on {manifest}, the clips to be evaluated")
     clips = _open_clips(checkpoint, manifest, num_frames=config.num_frames)
     features = encode_clips(checkpoint, _batches(clips, config.batch_size), device=device)
@@ -56,7 +63,7 @@ def evaluate_emoji(
             figures["num_expected"] = figures["num_evaluated"]
     result = {
         "benchmark": "emoji transfer",
-        "setting": "video" if any("clips" in source for source in checkpoint.trained_on) else "transfer",
+        "setting": _setting(checkpoint.trained_on),
         "checkpoint": {
             "path": str(checkpoint.path),
             "sha256": checkpoint.hash,
@@ -66,6 +73,11 @@ def evaluate_emoji(
         **{name: figures for name, (figures, _) in tasks.items()},
     }
     return result, _predictions(clips.records, [listed for _, listed in tasks.values()])
+
+
+def _setting(trained_on: list[str]) -> str:
+    """VIDEO once a manifest of clips was among the data, TRANSFER with pictures alone."""
+    return "video" if any(source.endswith(".jsonl") for source in trained_on) else "transfer"
 
 
 def _open_clips(checkpoint: Checkpoint, manifest: Path, *, num_frames: int) -> Clips:

@@ -22,21 +22,26 @@ class SpacePositions(nn.Module):
 class TimePositions(nn.Module):
     """A learned vector for each frame, zero at the start, so that a picture's checkpoint is unchanged by it.
 
-    A clip of more frames than the table holds stretches the table linearly over the clip.
+    A clip of more real frames than the table holds stretches the table linearly over the clip; a clip of
+    one is a picture, which has no time. Padding changes neither.
     """
 
     def __init__(self, num_frames: int, width: int):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(num_frames, width))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """tokens: 'b t n d' -> 'b t n d'."""
-        num_frames = tokens.shape[1]
-        table = self.table[:num_frames]
-        if num_frames > len(self.table):
-            table = F.interpolate(rearrange(self.table, "t d -> 1 d t"), size=num_frames, mode="linear")
-            table = rearrange(table, "1 d t -> t d")
-        return tokens + rearrange(table, "t d -> t 1 d")
+    def forward(self, tokens: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """tokens: 'b t n d', frame_mask: bool 'b t' (True = real, None = all); returns 'b t n d'."""
+        if frame_mask is None:
+            frame_mask = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
+        last, num_real = len(self.table) - 1, frame_mask.sum(dim=1, keepdim=True)
+        index = torch.arange(tokens.shape[1], device=tokens.device).float()
+        stretched = (index + 0.5) * len(self.table) / num_real - 0.5
+        place = torch.where(num_real > len(self.table), stretched, index).clamp(0, last)
+        below = place.long()
+        weight = rearrange(place - below, "b t -> b t 1")
+        added = torch.lerp(self.table[below], self.table[(below + 1).clamp(max=last)], weight)
+        return tokens + rearrange(added * (num_real > 1).unsqueeze(-1), "b t d -> b t 1 d")
 
 
 def resize_grid(table: Tensor, *, num_patches: int) -> Tensor:

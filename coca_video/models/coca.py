@@ -65,15 +65,22 @@ class CoCa(nn.Module):
         for projection in (self.video_projection, self.text_projection):
             nn.init.orthogonal_(projection.weight)
 
-    def encode_frames(self, frames: Tensor) -> Tensor:
-        """'b t c h w', normalised pixels -> tokens 'b t n d', each frame on its own."""
-        tokens = self.image_encoder(rearrange(frames, "b t c h w -> (b t) c h w"))
-        return rearrange(tokens, "(b t) n d -> b t n d", b=len(frames))
+    def encode_frames(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """'b t c h w', normalised pixels -> tokens 'b t n d', each frame on its own.
+
+        frame_mask: bool 'b t'; padding frames are not encoded, their tokens are zero.
+        """
+        if frame_mask is None:
+            frame_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        real = self.image_encoder(frames[frame_mask])
+        tokens = real.new_zeros(*frame_mask.shape, *real.shape[1:])
+        tokens[frame_mask] = real
+        return tokens
 
     def pool(self, tokens: Tensor, frame_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """tokens 'b t n d', frame_mask bool 'b t' -> caption memory 'b q d', video embedding 'b e'."""
-        if self.time_positions is not None and tokens.shape[1] > 1:  # a picture has no time
-            tokens = self.time_positions(tokens)
+        if self.time_positions is not None:
+            tokens = self.time_positions(tokens, frame_mask)
         mask = None if frame_mask is None else repeat(frame_mask, "b t -> b (t n)", n=tokens.shape[2])
         memory = self.caption_pooler(rearrange(tokens, "b t n d -> b (t n) d"), mask=mask)
         pooled = rearrange(self.contrastive_pooler(memory), "b 1 d -> b d")
@@ -81,7 +88,7 @@ class CoCa(nn.Module):
 
     def encode_video(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """'b t c h w', bool 'b t' -> unit video embeddings 'b e'."""
-        return self.pool(self.encode_frames(frames), frame_mask)[1]
+        return self.pool(self.encode_frames(frames, frame_mask), frame_mask)[1]
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """'b c h w' -> unit embeddings 'b e': a video of one frame."""
@@ -99,7 +106,7 @@ class CoCa(nn.Module):
         self, frames: Tensor, ids: Tensor, text_mask: Tensor, frame_mask: Tensor | None = None
     ) -> CoCaOutput:
         """frames 'b t c h w', ids and text_mask 'b l', frame_mask 'b t' -> everything both losses need."""
-        memory, video_embedding = self.pool(self.encode_frames(frames), frame_mask)
+        memory, video_embedding = self.pool(self.encode_frames(frames, frame_mask), frame_mask)
         text, sentence = self.unimodal(ids, text_mask)
         return CoCaOutput(
             video_embedding=video_embedding,

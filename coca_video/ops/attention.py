@@ -41,7 +41,7 @@ def attend(
     """
     _check_shapes(q, k, v, mask)
     if backend is Backend.auto:
-        backend = Backend.xformers if q.is_cuda and _xformers_installed() else Backend.sdpa
+        backend = Backend.xformers if _xformers_serves(q) else Backend.sdpa
     plainly_causal = causal and mask is None and q.shape[1] == k.shape[1]
     visible = None if plainly_causal else _visible_keys(q, k, mask=mask, causal=causal)
     if visible is None:
@@ -87,6 +87,11 @@ def _naive(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool
     if visible is not None:
         scores = scores.masked_fill(~visible.unsqueeze(1), float("-inf"))
     return torch.einsum("bhls,bshd->blhd", scores.softmax(dim=-1), v)
+
+
+def _xformers_serves(q: Tensor) -> bool:
+    """Its operator for masks ends at compute capability 9.0 (Hopper)."""
+    return q.is_cuda and _xformers_installed() and torch.cuda.get_device_capability(q.device) <= (9, 0)
 
 
 @cache

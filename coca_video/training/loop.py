@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,11 @@ class LoopConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "save_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
 
 def train(
     state: TrainingState, stream: BatchStream, config: LoopConfig, *, output: Path, num_workers: int
@@ -39,7 +44,7 @@ def train(
     state.resume(output)
     log = RunLog(output, first_step=state.step, num_steps=config.num_steps, name=str(output))
     batches = training_batches(stream, first=state.step, num_workers=num_workers)
-    with _stop_requested() as stop:
+    with closing(log), _stop_requested() as stop:
         for batch in batches:
             generator = _seed_step(config.seed, state.step)
             batch = batch.to(state.device)
@@ -57,7 +62,6 @@ def train(
                 state.save(output, keep_last=config.keep_last)
             if stop:
                 break
-    log.close()
     return state.step == config.num_steps
 
 

@@ -1,0 +1,229 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import (
+    call,
+    clips_source,
+    mixed_arguments,
+    pictures_source,
+    refusal,
+    training_arguments,
+)
+
+from coca_video.checkpoint import load_checkpoint, saved_checkpoints
+from coca_video.commands.train import main
+from coca_video.data.transforms import Resize
+from coca_video.run_log import read_log
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def copied_root(emoji_root, tmp_path) -> Path:
+    """The data, to be damaged."""
+    return Path(shutil.copytree(emoji_root, tmp_path / "data"))
+
+
+def test_a_run(mixed_run, emoji_root):
+    found = load_checkpoint(mixed_run)
+    assert found.trained_on == [str(emoji_root / "clips" / "pack1.jsonl"), str(emoji_root / "pictures")]
+    assert found.model.config.text.vocab_size == found.tokenizer.vocab_size <= 300
+    text = "person juggling"
+    assert found.tokenizer.decode(found.tokenizer.encode(text, max_length=16)) == text
+    settings = json.loads((mixed_run / "settings.json").read_text())
+    assert settings["loop"]["num_steps"] == 8 and settings["data"]["sources"][0]["kind"] == "clips"
+
+
+def test_the_command_continues_what_it_began(mixed_run, emoji_root, tmp_path, capsys):
+    """A run of which only the first half is there becomes the whole one."""
+    output = Path(shutil.copytree(mixed_run, tmp_path / "half"))
+    shutil.rmtree(saved_checkpoints(output)[-1])
+    assert call(main, *mixed_arguments(emoji_root, output)) == 0
+    assert capsys.readouterr().out == f"{output}: finished after step 8\n"
+    assert load_checkpoint(output).hash == load_checkpoint(mixed_run).hash
+    assert [line["loss"] for line in read_log(output)] == [line["loss"] for line in read_log(mixed_run)]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("loop.optimizer.lr=0.02", "loop.optimizer.lr = 0.01, not 0.02"),
+        ("loop.optimizer.schedule=linear", "loop.optimizer.schedule = cosine, not linear"),
+        ("loop.num_steps=9", "loop.num_steps = 8, not 9"),
+        ("model.embed_dim=16", "model.embed_dim = 12, not 16"),
+        ("init=runs/other", "init = None, not runs/other"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_settings_only(image_run, emoji_root, capsys, change, expected):
+    arguments = training_arguments(image_run, pictures_source(emoji_root))
+    found = refusal(main, *arguments, change, capsys=capsys)
+    assert found == f"{image_run}: holds a run with {expected}; set output= to another folder"
+
+
+def test_what_changes_no_result_may_change(image_run, emoji_root, tmp_path):
+    output = Path(shutil.copytree(image_run, tmp_path / "copy"))
+    shutil.rmtree(saved_checkpoints(output)[-1])
+    free = ["data.num_workers=1", "loop.save_every=1", "loop.keep_last=1", "device=auto"]
+    assert call(main, *training_arguments(output, pictures_source(emoji_root)), *free) == 0
+    assert [path.name for path in saved_checkpoints(output)] == ["step-0000008"]
+
+
+def test_video_from_an_image_checkpoint(image_run, emoji_root, tmp_path):
+    """Weights and tokenizer are the checkpoint's; the time positions are new, and learn."""
+    output = tmp_path / "video"
+    changes = ["model.num_time_positions=4", "loop.num_steps=2", "loop.optimizer.lr=1e-6"]
+    assert call(main, *mixed_arguments(emoji_root, output), f"init={image_run}", *changes) == 0
+    before, after = load_checkpoint(image_run), load_checkpoint(output)
+    assert after.tokenizer.to_json() == before.tokenizer.to_json()
+    sources = [str(emoji_root / "clips" / "pack1.jsonl"), str(emoji_root / "pictures")]
+    assert after.trained_on == [*before.trained_on, *sources]
+    weights = after.model.state_dict()
+    moved = weights.pop("time_positions.table")
+    assert moved.shape == (4, 16) and 0 < moved.abs().max() < 1e-5
+    for name, value in before.model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, atol=1e-5, rtol=0)
+
+
+def test_the_checkpoint_s_preprocessing_goes_on(emoji_root, tmp_path):
+    """And the frames are read with it too: the same run as with the setting spelt out."""
+    first = tmp_path / "first"
+    arguments = training_arguments(first, pictures_source(emoji_root))
+    assert call(main, *arguments, "data.preprocessing.resize=squash", "loop.num_steps=1") == 0
+    for name, spelt in {"inherited": "center_crop", "spelt": "squash"}.items():
+        arguments = [*mixed_arguments(emoji_root, tmp_path / name), f"init={first}", "loop.num_steps=1"]
+        assert call(main, *arguments, f"data.preprocessing.resize={spelt}") == 0
+        assert load_checkpoint(tmp_path / name).preprocessing.resize is Resize("squash")
+    losses = [read_log(tmp_path / name)[0]["loss"] for name in ("inherited", "spelt")]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("model.embed_dim=16", "its embed_dim is 12, the settings' model.embed_dim is 16"),
+        ("model.image.stem=conv", "its image.stem is patch, the settings' model.image.stem is conv"),
+        ("model.image.num_layers=2", "its image.num_layers is 1, the settings' model.image.num_layers is 2"),
+    ],
+)
+def test_init_of_another_model(image_run, emoji_root, tmp_path, capsys, change, expected):
+    arguments = training_arguments(tmp_path / "video", pictures_source(emoji_root))
+    found = refusal(main, *arguments, f"init={image_run}", change, capsys=capsys)
+    assert found == f"{image_run}: is another model: {expected}"
+    assert not (tmp_path / "video").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("model.text.vocab_size=100", "model: vocab_size must be at least 259, got 100"),
+        (
+            "model.text.num_heads=5",
+            "model: width must be a multiple of num_heads, got width 16 and num_heads 5",
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit(emoji_root, tmp_path, capsys, change, expected):
+    arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root))
+    assert refusal(main, *arguments, change, capsys=capsys) == expected
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_of_a_video_checkpoint_without_its_time(image_run, emoji_root, tmp_path, capsys):
+    first = tmp_path / "first"
+    arguments = training_arguments(first, pictures_source(emoji_root))
+    assert call(main, *arguments, "model.num_time_positions=4", "loop.num_steps=1") == 0
+    arguments = training_arguments(tmp_path / "second", pictures_source(emoji_root))
+    found = refusal(main, *arguments, f"init={first}", capsys=capsys)
+    assert found.endswith("its num_time_positions is 4, the settings' model.num_time_positions is 0")
+
+
+def test_init_that_is_not_there(emoji_root, tmp_path, capsys):
+    arguments = training_arguments(tmp_path / "video", pictures_source(emoji_root))
+    found = refusal(main, *arguments, f"init={tmp_path / 'missing'}", capsys=capsys)
+    assert found == f"{tmp_path / 'missing'}: no such checkpoint"
+
+
+def test_missing_pictures(tmp_path, capsys):
+    found = refusal(main, *training_arguments(tmp_path / "run", pictures_source(tmp_path)), capsys=capsys)
+    assert found.startswith(f"{tmp_path / 'pictures'}: no shards found")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_manifest(tmp_path, capsys):
+    manifest = tmp_path / "pack1.jsonl"
+    found = refusal(main, *training_arguments(tmp_path / "run", clips_source(manifest)), capsys=capsys)
+    assert found.startswith(f"{manifest}: cannot read this manifest")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_clip_that_is_not_there(copied_root, tmp_path, capsys):
+    gone = copied_root / "clips" / "pack1" / "1f2.mp4"
+    gone.unlink()
+    found = refusal(main, *mixed_arguments(copied_root, tmp_path / "run"), capsys=capsys)
+    assert found == f"{copied_root}/clips/pack1.jsonl: names {gone}, which does not exist"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_clip_cut_short(copied_root, tmp_path, capsys, num_workers):
+    """Found out on the way, in a worker too; once the file is whole again, the run goes on."""
+    clip = copied_root / "clips" / "pack1" / "1f2.mp4"
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) // 2])
+    arguments = [*mixed_arguments(copied_root, tmp_path / "run"), f"data.num_workers={num_workers}"]
+    found = refusal(main, *arguments, capsys=capsys)
+    assert found.startswith(f"{clip}: ") and "short" in found and len(found) < 250
+    clip.write_bytes(content)
+    assert call(main, *arguments) == 0
+    assert [line["step"] for line in read_log(tmp_path / "run")] == list(range(8))
+
+
+def test_more_samples_a_batch_than_there_are(emoji_root, tmp_path, capsys):
+    arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root, batch_size=9))
+    found = refusal(main, *arguments, capsys=capsys)
+    assert found == f"{emoji_root / 'pictures'}: batch_size 9 exceeds its 8 samples"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_state(image_run, emoji_root, tmp_path, capsys):
+    output = Path(shutil.copytree(image_run, tmp_path / "copy"))
+    state = saved_checkpoints(output)[-1] / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    found = refusal(main, *training_arguments(output, pictures_source(emoji_root)), capsys=capsys)
+    assert found == f"{state}: missing or damaged; without its checkpoint the run goes on from an older one"
+    shutil.rmtree(state.parent)
+    assert call(main, *training_arguments(output, pictures_source(emoji_root))) == 0
+    assert load_checkpoint(output).hash == load_checkpoint(image_run).hash
+
+
+def test_ctrl_c_and_the_same_command_again(emoji_root, tmp_path):
+    """The terminal's Ctrl-C reaches the workers too, for it goes to the whole group of processes."""
+    output, num_steps = tmp_path / "run", 80
+    arguments = [*mixed_arguments(emoji_root, output), f"loop.num_steps={num_steps}", "data.num_workers=1"]
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        deadline = time.monotonic() + 60
+        while not (output / "log.jsonl").exists() or len(read_log(output)) < 3:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    reached = len(read_log(output))
+    assert 3 <= reached < num_steps
+    assert out == f"{output}: stopped and saved after step {reached}\n" and "Traceback" not in err
+    assert saved_checkpoints(output)[-1].name == f"step-{reached:07d}"
+    ended = subprocess.run(command, timeout=60, **options)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == f"{output}: finished after step {num_steps}\n"
+    assert [line["step"] for line in read_log(output)] == list(range(num_steps))

@@ -1,0 +1,219 @@
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from tiny import image_config, noise
+
+from coca_video.checkpoint import load_checkpoint, load_state, save_checkpoint, saved_checkpoints
+from coca_video.data.tokenizer import Tokenizer
+from coca_video.data.transforms import Preprocessing, Resize
+from coca_video.errors import InputError
+from coca_video.layers.patches import Stem
+from coca_video.models.coca import CoCa
+
+PREPROCESSING = Preprocessing(resize=Resize("squash"), mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+TOKENIZER = Tokenizer.train(["a fox jumps over a fence", "a fox sleeps"] * 3, vocab_size=307)
+STATE = {"step": 7, "optimizer": {"moment": torch.arange(3.0)}}
+
+
+def coca(**changes) -> CoCa:
+    return tiny.coca(text=tiny.text_config(vocab_size=TOKENIZER.vocab_size), **changes)
+
+
+def save(path: Path, model: CoCa, **changes) -> Path:
+    save_checkpoint(
+        path,
+        config=model.config,
+        weights=model.state_dict(),
+        **{
+            "tokenizer": TOKENIZER,
+            "preprocessing": PREPROCESSING,
+            "trained_on": ["data/pictures", "data/clips.jsonl"],
+            "state": STATE,
+            **changes,
+        },
+    )
+    return path
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    return save(tmp_path / "saved", coca())
+
+
+def refusal(path: Path, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        load_checkpoint(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def edit_config(path: Path, change) -> None:
+    description = json.loads((path / "config.json").read_text())
+    change(description)
+    (path / "config.json").write_text(json.dumps(description))
+
+
+def test_round_trip(tmp_path):
+    model = coca(image=image_config(stem=Stem("conv")), num_time_positions=3)
+    torch.nn.init.normal_(model.time_positions.table)
+    loaded = load_checkpoint(save(tmp_path / "here", model))
+    assert loaded.model.config == model.config and loaded.model.config.image.stem is Stem("conv")
+    assert loaded.preprocessing == PREPROCESSING and loaded.preprocessing.resize is Resize("squash")
+    assert loaded.trained_on == ["data/pictures", "data/clips.jsonl"]
+    text = "a fox over a fence"
+    ids = loaded.tokenizer.encode(text, max_length=12)
+    assert ids == TOKENIZER.encode(text, max_length=12) and loaded.tokenizer.decode(ids) == text
+    weights = loaded.model.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    assert not loaded.model.training
+
+
+def test_the_state_comes_back(saved):
+    state = load_state(saved)
+    assert state["step"] == 7 and torch.equal(state["optimizer"]["moment"], torch.arange(3.0))
+
+
+def test_the_hash_names_the_weights(tmp_path, saved):
+    content = (saved / "weights.safetensors").read_bytes()
+    assert load_checkpoint(saved).hash == hashlib.sha256(content).hexdigest()
+    again, other = save(tmp_path / "again", coca()), save(tmp_path / "other", coca(seed=1))
+    assert load_checkpoint(again).hash == load_checkpoint(saved).hash != load_checkpoint(other).hash
+
+
+def test_saving_over_an_older_one(tmp_path, saved):
+    (saved / "stray").touch()
+    save(saved, coca(seed=1))
+    loaded = load_checkpoint(saved).model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in coca(seed=1).state_dict().items())
+    assert sorted(file.name for file in saved.iterdir()) == [
+        "config.json",
+        "state.pt",
+        "tokenizer.json",
+        "weights.safetensors",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_what_a_crash_left_is_no_checkpoint(tmp_path):
+    """A folder under its temporary name is passed over, and does not keep the same step from being saved."""
+    checkpoints = tmp_path / "checkpoints"
+    first = save(checkpoints / "step-0000004", coca())
+    save(checkpoints / "step-0000008.tmp", coca(seed=1))
+    assert saved_checkpoints(tmp_path) == [first]
+    assert load_checkpoint(tmp_path).path == first
+    second = save(checkpoints / "step-0000008", coca(seed=1))
+    assert saved_checkpoints(tmp_path) == [first, second]
+    assert load_checkpoint(tmp_path).path == second
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["step-0000004", "step-0000008"]
+
+
+def test_more_time_positions_leave_pictures_alone(saved):
+    plain, timed = load_checkpoint(saved).model, load_checkpoint(saved, num_time_positions=5).model
+    assert timed.config.num_time_positions == 5 and not timed.time_positions.table.any()
+    for num_frames in (1, 3):
+        frames = noise(2, num_frames, 3, 16, 16).detach()
+        assert torch.equal(plain.encode_video(frames), timed.encode_video(frames))
+
+
+def test_trained_time_positions_are_kept(tmp_path):
+    model = coca(num_time_positions=3)
+    torch.nn.init.normal_(model.time_positions.table)
+    loaded = load_checkpoint(save(tmp_path / "here", model), num_time_positions=5).model
+    assert torch.equal(loaded.time_positions.table, model.time_positions.table)
+
+
+def test_no_such_folder(tmp_path):
+    assert refusal(tmp_path / "missing") == f"{tmp_path / 'missing'}: no such checkpoint"
+
+
+def test_an_empty_folder(tmp_path):
+    assert refusal(tmp_path).startswith(f"{tmp_path}: neither a checkpoint")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json"])
+def test_a_missing_file(saved, name):
+    (saved / name).unlink()
+    assert refusal(saved).startswith(f"{saved / name}: ")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("num_bytes", [0, 5, 100])
+def test_a_truncated_file(saved, name, num_bytes):
+    (saved / name).write_bytes((saved / name).read_bytes()[:num_bytes])
+    assert refusal(saved).startswith(f"{saved / name}: ")
+
+
+def test_half_of_the_weights(saved):
+    file = saved / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert refusal(saved).startswith(f"{file}: cannot be read as weights")
+
+
+def test_weights_of_another_width(tmp_path, saved):
+    other = save(tmp_path / "other", coca(embed_dim=24))
+    shutil.copy(other / "weights.safetensors", saved)
+    expected = f"{saved / 'weights.safetensors'}: 2 tensors do not fit config.json's model, the first is "
+    assert refusal(saved) == expected + "text_projection.weight"
+
+
+def test_weights_of_another_depth(tmp_path, saved):
+    other = save(tmp_path / "other", coca(image=image_config(num_layers=3)))
+    shutil.copy(other / "weights.safetensors", saved)
+    assert "the first is image_encoder.blocks.2." in refusal(saved)
+
+
+def test_a_tokenizer_of_another_size(saved):
+    (saved / "tokenizer.json").write_text(Tokenizer.train(["a fox"], vocab_size=270).to_json())
+    path, size, wanted = re.fullmatch(
+        r"(.*): the tokenizer has (\d+) ids, the model has (\d+)", refusal(saved)
+    ).groups()
+    assert path == str(saved / "tokenizer.json") and int(size) <= 270 < int(wanted) == TOKENIZER.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda config: config.update(format=2), "format 2, this version reads 1"),
+        (lambda config: config["model"].update(depth=3), "unknown key depth"),
+        (lambda config: config["model"]["image"].update(depth=3), "unknown key depth"),
+        (lambda config: config["model"]["image"].update(stem="none"), "'none' is not a valid Stem"),
+        (lambda config: config["model"]["image"].update(image_size=17), "image_size must be a multiple"),
+        (lambda config: config.pop("preprocessing"), "'preprocessing'"),
+        (lambda config: config.update(model=3), "not a coca_video checkpoint's config"),
+    ],
+)
+def test_another_config(saved, change, expected):
+    edit_config(saved, change)
+    message = refusal(saved)
+    assert message.startswith(f"{saved / 'config.json'}: ") and expected in message
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"text"', "{}", "{"])
+def test_a_config_of_something_else(saved, content):
+    (saved / "config.json").write_text(content)
+    assert refusal(saved).startswith(f"{saved / 'config.json'}: not a coca_video checkpoint's config")
+
+
+@pytest.mark.parametrize("num_bytes", [None, 0, 10, 400])
+def test_a_truncated_state(saved, num_bytes):
+    file = saved / "state.pt"
+    content = file.read_bytes()
+    file.unlink()
+    if num_bytes is not None:
+        file.write_bytes(content[:num_bytes])
+    with pytest.raises(InputError, match=re.escape(f"{file}: missing or damaged")) as caught:
+        load_state(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_that_would_run_code_is_refused(saved):
+    torch.save({"step": Path("/tmp")}, saved / "state.pt")
+    with pytest.raises(InputError, match="state.pt: missing or damaged"):
+        load_state(saved)

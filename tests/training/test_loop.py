@@ -1,0 +1,211 @@
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import mixed_arguments
+from torch import Tensor
+
+from coca_video.checkpoint import load_checkpoint, load_state, saved_checkpoints
+from coca_video.cli import load_config
+from coca_video.config import TrainConfig
+from coca_video.data.loader import BatchStream, open_source
+from coca_video.data.tokenizer import Tokenizer
+from coca_video.models.coca import CoCa
+from coca_video.run_log import read_log
+from coca_video.training.loop import LoopConfig, train
+from coca_video.training.state import TrainingState
+
+AUGMENTATION = "loop.augmentation={degrees: 10, min_scale: 0.8, max_scale: 1.2, shift: 0.1, color: 0.3}"
+
+
+class Interrupted(BatchStream):
+    """The signal arrives while batch `at` is made: `times` times."""
+
+    at, times, number = 2, 1, signal.SIGINT
+
+    def __getitem__(self, step: int):
+        if step == self.at:
+            for _ in range(self.times):
+                signal.raise_signal(self.number)
+        return super().__getitem__(step)
+
+
+def run(
+    root: Path, output: Path, *changes: str, stream: type[BatchStream] = BatchStream, num_workers: int = 0
+) -> tuple[TrainingState, bool]:
+    """Trains from scratch or from what is in `output`, as a new process would."""
+    config = load_config(TrainConfig, "train", [*mixed_arguments(root, output), AUGMENTATION, *changes])
+    data, loop = config.data, config.loop
+    sources = [open_source(s, frame_size=20, preprocessing=data.preprocessing) for s in data.sources]
+    tokenizer = Tokenizer.train([text for source in sources for text in source.texts()], vocab_size=300)
+    config.model.text.vocab_size = tokenizer.vocab_size
+    torch.manual_seed(loop.seed)
+    state = TrainingState(
+        CoCa(config.model),
+        tokenizer,
+        data.preprocessing,
+        optimizer=loop.optimizer,
+        num_steps=loop.num_steps,
+        ema_decay=loop.ema_decay,
+        trained_on=["here"],
+        device=torch.device("cpu"),
+    )
+    length, seed = loop.num_steps, loop.seed
+    batches = stream(sources, data.sources, tokenizer, max_length=16, num_batches=length, seed=seed)
+    return state, train(state, batches, loop, output=output, num_workers=num_workers)
+
+
+def checkpoint(output: Path, step: int) -> Path:
+    return output / "checkpoints" / f"step-{step:07d}"
+
+
+def assert_same(ours: object, theirs: object) -> None:
+    """Equal to the last bit, whatever the nesting."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, Tensor):
+        assert torch.equal(ours, theirs)
+    elif isinstance(ours, dict):
+        assert list(ours) == list(theirs)
+        assert_same(list(ours.values()), list(theirs.values()))
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs)
+        for mine, other in zip(ours, theirs):
+            assert_same(mine, other)
+    else:
+        assert ours == theirs
+
+
+def figures(output: Path) -> list[dict[str, float]]:
+    """The log without how fast it went."""
+    lines = read_log(output)
+    for line in lines:
+        assert line.pop("samples_per_second") > 0
+    return lines
+
+
+def assert_same_runs(ours: Path, theirs: Path) -> None:
+    assert figures(ours) == figures(theirs)
+    last = [saved_checkpoints(output)[-1] for output in (ours, theirs)]
+    assert last[0].name == last[1].name
+    assert_same(*map(load_state, last))
+    assert load_checkpoint(ours).hash == load_checkpoint(theirs).hash
+
+
+@pytest.fixture(scope="module")
+def unbroken(emoji_root, tmp_path_factory) -> Path:
+    """Eight steps in one go."""
+    output = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert run(emoji_root, output)[1]
+    return output
+
+
+def test_the_run_is_logged_and_saved(unbroken):
+    assert [line["step"] for line in read_log(unbroken)] == list(range(8))
+    assert {"loss", "caption", "contrastive", "scale", "gradient_norm", "lr"} <= read_log(unbroken)[0].keys()
+    assert saved_checkpoints(unbroken) == [checkpoint(unbroken, 4), checkpoint(unbroken, 8)]
+    assert load_checkpoint(unbroken).trained_on == ["here"]
+    rates = [line["lr"] for line in read_log(unbroken)]
+    assert rates[:3] == [0.005, 0.01, 0.01] and rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+
+
+def test_a_stopped_and_resumed_run_equals_an_unbroken_one(emoji_root, tmp_path, unbroken):
+    class StopsAtFour(Interrupted):
+        at = 3  # the step of that batch is still made
+
+    state, finished = run(emoji_root, tmp_path, stream=StopsAtFour)
+    assert not finished and state.step == 4
+    assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, 4)]
+    state, finished = run(emoji_root, tmp_path)
+    assert finished and state.step == 8
+    assert_same_runs(tmp_path, unbroken)
+
+
+def test_steps_after_the_last_checkpoint_are_made_again(emoji_root, tmp_path, unbroken):
+    """As after a crash: the log is ahead of the checkpoint, and its last line is cut off."""
+
+    class Crashes(Interrupted):
+        at, times = 6, 2
+
+    with pytest.raises(KeyboardInterrupt):
+        run(emoji_root, tmp_path, stream=Crashes)
+    assert [line["step"] for line in read_log(tmp_path)] == list(range(6))
+    with open(tmp_path / "log.jsonl", "a") as log:
+        log.write('{"step": 6, "lo')
+    assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, 4)]
+    assert run(emoji_root, tmp_path)[1]
+    assert_same_runs(tmp_path, unbroken)
+
+
+def test_workers_change_nothing(emoji_root, tmp_path, unbroken):
+    assert run(emoji_root, tmp_path, num_workers=1)[1]
+    assert_same_runs(tmp_path, unbroken)
+
+
+def test_another_seed_is_another_run(emoji_root, tmp_path, unbroken):
+    run(emoji_root, tmp_path, "loop.seed=1", "loop.num_steps=1")
+    assert figures(tmp_path)[0]["loss"] != figures(unbroken)[0]["loss"]
+
+
+def test_dropout_and_augmentation_are_at_work(emoji_root, tmp_path, unbroken):
+    """The runs above do not agree for want of chance: without it the first loss is another one."""
+    for name, change in {
+        "augmentation": "loop.augmentation={degrees: 0, min_scale: 1, max_scale: 1, shift: 0, color: 0}",
+        "dropout": "model.image.dropout=0",
+    }.items():
+        run(emoji_root, tmp_path / name, change)
+        assert figures(tmp_path / name)[0]["loss"] != figures(unbroken)[0]["loss"], name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_saves(emoji_root, tmp_path, number):
+    before = signal.getsignal(number)
+    state, finished = run(emoji_root, tmp_path, stream=type("Signalled", (Interrupted,), {"number": number}))
+    assert not finished and state.step == 3
+    assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, 3)]
+    assert [line["step"] for line in read_log(tmp_path)] == [0, 1, 2]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_interrupts_at_once(emoji_root, tmp_path):
+    class Twice(Interrupted):
+        times = 2
+
+    with pytest.raises(KeyboardInterrupt):
+        run(emoji_root, tmp_path, stream=Twice)
+    assert saved_checkpoints(tmp_path) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_finished_run_is_left_alone(emoji_root, tmp_path, unbroken):
+    run(emoji_root, tmp_path)
+    files = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
+    log = (tmp_path / "log.jsonl").read_text()
+    assert run(emoji_root, tmp_path)[1]
+    assert {path: path.read_bytes() for path in files} == files
+    assert (tmp_path / "log.jsonl").read_text() == log
+
+
+def test_the_last_checkpoints_are_kept(emoji_root, tmp_path):
+    run(emoji_root, tmp_path, "loop.save_every=2", "loop.keep_last=3")
+    assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, step) for step in (4, 6, 8)]
+
+
+def test_checkpoints_carry_the_average(emoji_root, tmp_path):
+    """After the first step the weights themselves, then the decayed mean of each step's."""
+    run(emoji_root, tmp_path, "loop.save_every=1", "loop.keep_last=8", "loop.num_steps=4")
+    name = "log_scale"
+    expected = None
+    for step in range(1, 5):
+        raw = load_state(checkpoint(tmp_path, step))["model"][name]
+        expected = raw if expected is None else 0.5 * expected + 0.5 * raw
+        saved = load_checkpoint(checkpoint(tmp_path, step)).model.state_dict()[name]
+        torch.testing.assert_close(saved, expected)
+    assert not torch.equal(saved, raw)
+
+
+@pytest.mark.parametrize("name", ["num_steps", "save_every", "keep_last"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_counts_are_at_least_one(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
+        LoopConfig(**{name: value})
