@@ -36,12 +36,20 @@ def load_config(kind: type[Config], name: str, overrides: list[str]) -> Config:
     Raises InputError, naming the key, for a key or value that `kind` does not have or allow.
     """
     ConfigStore.instance().store(name=f"{name}_schema", node=kind)
+    _refuse_options(overrides)
     try:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
             composed = compose(config_name=name, overrides=overrides)
         return OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise InputError(_one_line(error)) from error
+
+
+def _refuse_options(overrides: list[str]) -> None:
+    """Hydra would add a key for `+key=value` and remove one for `~key`: no dataclass would see either."""
+    for override in overrides:
+        if override.startswith(("-", "+", "~")):
+            raise InputError(f"{override}: settings are written key=value; keys and defaults stand in {CONFIGS}")
 
 
 def _one_line(error: Exception) -> str:

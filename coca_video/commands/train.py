@@ -52,9 +52,18 @@ def main() -> int:
         seed=config.loop.seed,
     )
     _write_settings(config, output)
+    print(_summary(config, sources, state))
     finished = train(state, stream, config.loop, output=output, num_workers=config.data.num_workers)
     print(f"{output}: {'finished' if finished else 'stopped and saved'} after step {state.step}")
     return 0 if finished else 130
+
+
+def _summary(config: TrainConfig, sources: list[Source], state: TrainingState) -> str:
+    """What is about to happen, in a line."""
+    num_parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    data = " and ".join(f"{len(source)} {each.kind.value}" for source, each in zip(sources, config.data.sources))
+    start = f", from {config.init}" if config.init else ""
+    return f"{config.output}: {num_parameters / 1e6:.1f}M parameters{start}, {data}, on {state.device}"
 
 
 def _load_init(config: TrainConfig) -> Checkpoint | None:

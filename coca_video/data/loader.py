@@ -32,13 +32,12 @@ class Kind(str, Enum):
 class SourceConfig:
     kind: Kind
     path: str
-    weight: float = 1.0  # share of the batches drawn from this source
-    batch_size: int = 256
+    batch_size: int = 256  # samples of this source in each batch
     num_frames: int = 1
     sampling: Sampling = Sampling.segment_random
 
     def __post_init__(self) -> None:
-        for name in ("weight", "batch_size", "num_frames"):
+        for name in ("batch_size", "num_frames"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
@@ -53,6 +52,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources must name at least one source, got none")
+        if self.frame_size < 1 or self.num_workers < 0:
+            found = f"{self.frame_size} and {self.num_workers}"
+            raise ValueError(f"frame_size must be positive and num_workers not negative, got {found}")
 
 
 class Source(Protocol):
@@ -69,6 +71,7 @@ class Pictures:
     """Pictures of WebDataset shards, kept encoded in memory: a picture is a video of one frame."""
 
     def __init__(self, path: Path, *, frame_size: int, preprocessing: Preprocessing):
+        self.path = path
         self.records: list[PictureRecord] = read_pictures(path)
         self.frame_size, self.preprocessing = frame_size, preprocessing
 
@@ -81,8 +84,11 @@ class Pictures:
     def sample(self, index: int, rng: random.Random) -> Sample:
         record = self.records[index]
         encoded = torch.frombuffer(bytearray(record.png), dtype=torch.uint8)
-        frames = decode_image(encoded, mode=ImageReadMode.RGB).unsqueeze(0)
-        frames = self.preprocessing.resized(frames, size=self.frame_size)
+        try:
+            picture = decode_image(encoded, mode=ImageReadMode.RGB)
+        except RuntimeError as error:
+            raise InputError(f"{self.path}: {record.key} is not a readable picture") from error
+        frames = self.preprocessing.resized(picture.unsqueeze(0), size=self.frame_size)
         return Sample(frames, record.text, record.key, record.labels)
 
 
@@ -129,8 +135,9 @@ def open_source(config: SourceConfig, *, frame_size: int, preprocessing: Preproc
 class BatchStream(Dataset[Batch]):
     """Item n is training batch n, a pure function of (seed, n): a resumed run reads on where it stopped.
 
-    Each source is shuffled anew every epoch and read without repetition; sources take turns in proportion
-    to their weights, a batch coming from one source.
+    Every batch holds samples of each source, as many as its batch_size says: pictures beside clips, so that
+    neither the batch's statistics nor its negatives tell them apart. Each source is shuffled anew every
+    epoch of its own and read without repetition.
     """
 
     def __init__(
@@ -147,38 +154,22 @@ class BatchStream(Dataset[Batch]):
             if config.batch_size > len(source):
                 raise InputError(f"{config.path}: batch_size {config.batch_size} exceeds its {len(source)} samples")
         self.sources, self.configs, self.tokenizer = sources, configs, tokenizer
-        self.max_length, self.seed = max_length, seed
-        self.turns = take_turns([config.weight for config in configs], num_turns=num_batches)
+        self.max_length, self.num_batches, self.seed = max_length, num_batches, seed
 
     def __len__(self) -> int:
-        return len(self.turns)
+        return self.num_batches
 
     def __getitem__(self, step: int) -> Batch:
-        which, nth = self.turns[step]
-        source, size = self.sources[which], self.configs[which].batch_size
         rng = random.Random(f"{self.seed} sample {step}")
-        indices = [self._index(which, position) for position in range(nth * size, (nth + 1) * size)]
-        samples = [source.sample(index, rng) for index in indices]
+        samples = []
+        for which, (source, config) in enumerate(zip(self.sources, self.configs)):
+            positions = range(step * config.batch_size, (step + 1) * config.batch_size)
+            samples += [source.sample(self._index(which, position), rng) for position in positions]
         return collate(samples, self.tokenizer, max_length=self.max_length)
 
     def _index(self, which: int, position: int) -> int:
         epoch, within = divmod(position, len(self.sources[which]))
         return _order(len(self.sources[which]), f"{self.seed} order {which} {epoch}")[within]
-
-
-def take_turns(weights: list[float], *, num_turns: int) -> list[tuple[int, int]]:
-    """For each turn: which source, and how many turns that source has had; evenly interleaved by weight.
-
-    take_turns([2, 1], num_turns=6): sources 0 1 0 0 1 0
-    """
-    counts = [0] * len(weights)
-    turns = []
-    for _ in range(num_turns):
-        which = min(range(len(weights)), key=lambda i: (counts[i] + 0.5) / weights[i])
-        turns.append((which, counts[which]))
-        counts[which] += 1
-    return turns
-
 
 
 @lru_cache(maxsize=8)  # a batch asks for one position at a time

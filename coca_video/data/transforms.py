@@ -23,6 +23,10 @@ class Preprocessing:
     mean: list[float] = field(default_factory=lambda: [0.4815, 0.4578, 0.4082])
     std: list[float] = field(default_factory=lambda: [0.2686, 0.2613, 0.2758])
 
+    def __post_init__(self) -> None:
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError(f"mean and std must be three numbers each, got {self.mean} and {self.std}")
+
     def resized(self, frames: Tensor, *, size: int) -> Tensor:
         """uint8 't c h w' of any size -> uint8 't c size size' (bicubic, antialiased)."""
         if self.resize is Resize.center_crop:

@@ -21,7 +21,7 @@ class ImageEncoderConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.image_size % self.patch_size:
+        if self.patch_size < 1 or self.image_size % self.patch_size:
             raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
 
     @property

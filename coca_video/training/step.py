@@ -23,6 +23,8 @@ class LossConfig:
         if self.caption_weight < 0 or self.contrastive_weight < 0:
             weights = (self.caption_weight, self.contrastive_weight)
             raise ValueError(f"loss weights must not be negative, got {weights}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
 
 
 def compute_losses(model: CoCa, frames: Tensor, batch: Batch, config: LossConfig) -> dict[str, Tensor]:

@@ -12,7 +12,6 @@ from coca_video.data.loader import (
     Kind,
     SourceConfig,
     open_source,
-    take_turns,
     training_batches,
 )
 from coca_video.data.manifest import ClipRecord, write_manifest
@@ -115,10 +114,16 @@ def test_an_epoch_sees_every_sample_once(folder, tokenizer):
 
 
 def test_each_source_keeps_its_own_epochs(folder, tokenizer):
-    batches = stream([clips(folder, weight=2), pictures(folder)], tokenizer, num_batches=21)
-    counts = Counter(key for n in range(21) for key in batches[n].keys)
+    batches = stream([clips(folder), pictures(folder)], tokenizer, num_batches=7)
+    counts = Counter(key for n in range(7) for key in batches[n].keys)
     assert {counts[f"p{i}"] for i in range(NUM_PICTURES)} == {3}  # 7 batches of 3
-    assert sorted(counts[str(folder / f"{i}.mp4")] for i in range(NUM_CLIPS)) == [9, 9, 10]  # 14 batches of 2
+    assert sorted(counts[str(folder / f"{i}.mp4")] for i in range(NUM_CLIPS)) == [4, 5, 5]  # 7 batches of 2
+
+
+def test_a_batch_holds_all_sources_and_marks_the_frames_of_each(folder, tokenizer):
+    batch = stream([clips(folder), pictures(folder)], tokenizer)[0]
+    assert [Path(key).suffix for key in batch.keys] == [".mp4", ".mp4", "", "", ""]
+    assert batch.frame_mask.sum(dim=1).tolist() == [4, 4, 1, 1, 1]
 
 
 def test_texts_belong_to_their_frames(folder, tokenizer):
@@ -128,28 +133,13 @@ def test_texts_belong_to_their_frames(folder, tokenizer):
     assert batch.keys == [f"p{i}" for i in numbers]
 
 
-def test_turns_are_interleaved_by_weight():
-    assert [which for which, _ in take_turns([2, 1], num_turns=6)] == [0, 1, 0, 0, 1, 0]
-    assert take_turns([1], num_turns=3) == [(0, 0), (0, 1), (0, 2)]
-    weights = [0.5, 0.3, 0.2]
-    turns = take_turns(weights, num_turns=200)
-    for which, weight in enumerate(weights):
-        assert [nth for w, nth in turns if w == which] == list(range(round(200 * weight)))
-        for num in range(1, 201):  # never far from its share, at any time
-            assert abs(sum(w == which for w, _ in turns[:num]) - num * weight) <= 1
-
-
-def test_a_longer_run_begins_as_a_shorter_one():
-    assert take_turns([3, 1], num_turns=40)[:9] == take_turns([3, 1], num_turns=9)
-
-
 def test_a_batch_larger_than_its_source_is_refused(folder, tokenizer):
     with pytest.raises(InputError, match="shards: batch_size 8 exceeds its 7 samples"):
         stream([clips(folder), pictures(folder, batch_size=8)], tokenizer)
 
 
-@pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": -1.0}, {"batch_size": 0}, {"num_frames": 0}])
-def test_counts_and_weights_are_positive(folder, wrong):
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -1}, {"num_frames": 0}])
+def test_counts_are_positive(folder, wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
         pictures(folder, **wrong)
