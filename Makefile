@@ -21,5 +21,5 @@ test: .venv/.installed-dev
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@ .venv/.installed
 
-clean:
-	rm -rf .venv runs data
+clean:  # the environment only: runs/ and data/ are yours
+	rm -rf .venv

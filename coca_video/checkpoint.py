@@ -67,6 +67,7 @@ def save_checkpoint(
     torch.save(state, temporary / "state.pt")
     for file in temporary.iterdir():
         _sync(file)
+    _sync(temporary)
     shutil.rmtree(path, ignore_errors=True)
     temporary.rename(path)
     _sync(path.parent)
@@ -78,7 +79,7 @@ def _sync(path: Path) -> None:
     os.close(descriptor)
 
 
-def load_checkpoint(path: Path | str, *, num_time_positions: int | None = None) -> Checkpoint:
+def load_checkpoint(path: Path | str, *, num_time_positions: int = 0) -> Checkpoint:
     """The model (in eval mode), tokenizer and preprocessing of a checkpoint, or of a run's newest checkpoint.
 
     num_time_positions: give a model without time positions this many, which start at zero.
@@ -86,14 +87,15 @@ def load_checkpoint(path: Path | str, *, num_time_positions: int | None = None) 
     """
     path = find_checkpoint(Path(path))
     config, preprocessing, trained_on = _read_description(path / "config.json")
-    if num_time_positions is not None and not config.num_time_positions:
+    are_positions_new = bool(num_time_positions and not config.num_time_positions)
+    if are_positions_new:
         config.num_time_positions = num_time_positions
-    tokenizer = load_tokenizer(path)
+    tokenizer = Tokenizer.load(path / "tokenizer.json")
     if tokenizer.vocab_size != config.text.vocab_size:
         sizes = f"{tokenizer.vocab_size} ids, the model has {config.text.vocab_size}"
         raise InputError(f"{path / 'tokenizer.json'}: the tokenizer has {sizes}")
     model = CoCa(config)
-    _load_weights(model, path / "weights.safetensors")
+    _load_weights(model, path / "weights.safetensors", are_positions_new=are_positions_new)
     return Checkpoint(model.eval(), tokenizer, preprocessing, trained_on, path)
 
 
@@ -112,11 +114,6 @@ def find_checkpoint(path: Path) -> Path:
 def saved_checkpoints(run: Path) -> list[Path]:
     """A run's complete checkpoints, oldest first."""
     return sorted(p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".tmp")
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """A checkpoint's tokenizer."""
-    return Tokenizer.load(path / "tokenizer.json")
 
 
 def load_state(path: Path) -> dict:
@@ -158,17 +155,18 @@ def _typed(kind: Any, value: Any) -> Any:
     return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value
 
 
-def _load_weights(model: CoCa, path: Path) -> None:
-    """Strict, but for time positions: new ones stay zero."""
+def _load_weights(model: CoCa, path: Path, *, are_positions_new: bool) -> None:
+    """Strict, but for time positions that the checkpoint never had: they stay zero."""
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: cannot be read as weights ({error})") from error
     expected = model.state_dict()
-    for name in [n for n in expected if n.startswith("time_positions.") and n not in weights]:
-        weights[name] = expected[name]
+    if are_positions_new:
+        weights["time_positions.table"] = expected["time_positions.table"]
     wrong = sorted(expected.keys() ^ weights.keys())
     wrong += sorted(n for n in expected.keys() & weights.keys() if expected[n].shape != weights[n].shape)
     if wrong:
-        raise InputError(f"{path}: {len(wrong)} tensors do not fit config.json's model, the first is {wrong[0]}")
+        found = f"{len(wrong)} tensors do not fit config.json's model, the first is {wrong[0]}"
+        raise InputError(f"{path}: {found}")
     model.load_state_dict(weights)

@@ -110,4 +110,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # no permission, no space, a file where a folder should be
+        print(f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        code = 2
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""CoCa's two losses (section 3.2, equations 3 and 4), as pure functions."""
+"""CoCa's two losses (section 3.1, equations 2 and 3), as pure functions."""
 
 import torch
 import torch.nn.functional as F

@@ -74,13 +74,13 @@ NO_SETTING = "settings are written key=value; a value with = or , needs quotes: 
         ("output=???", "output: is missing; give output=VALUE"),
         ("data.sources=[{kind: clips}]", "data.sources[0].path: is missing; give data.sources[0].path=VALUE"),
         ("data.sources=[]", "sources must name at least one source, got none"),
-        ("data.sources.0.weight=0", "weight must be positive, got 0.0"),
+        ("data.sources.0.batch_size=0", "batch_size must be positive, got 0"),
         ("loop.save_every=0", "save_every must be at least 1, got 0"),
         ("loop.loss.caption_weight=-1", "loss weights must not be negative, got (-1.0, 1.0)"),
         ("loop.optimizer.betas=[0.9]", "betas must be two numbers, got [0.9]"),
         ("init=a=b", f"init=a=b: {NO_SETTING}"),
         ("loop.num_steps", f"loop.num_steps: {NO_SETTING}"),
-        ("--steps", f"--steps: {NO_SETTING}"),
+        ("--steps", f"--steps: settings are written key=value; keys and defaults stand in {cli.CONFIGS}"),
     ],
 )
 def test_what_is_said_of_a_bad_setting(override, expected):

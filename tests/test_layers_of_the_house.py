@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "generate": {"ops"},
     "data": set(),
     "checkpoint": {"models", "data"},  # weights travel with their tokenizer and preprocessing
-    "training": {"ops", "losses", "models", "data", "checkpoint", "run_log"},
+    "training": {"ops", "losses", "models", "data", "checkpoint", "files", "run_log"},
     "evaluation": {"ops", "models", "data", "metrics", "generate", "checkpoint", "files", "run_log"},
     "config": {"data", "models", "training", "evaluation"},
     "cli": set(),

@@ -2,7 +2,7 @@
 
     python tools/demo.py
 
-Runs the commands that a user would, and prints them. What is finished is not done again.
+Runs the commands that a user would, and prints them. Data and training that are finished are not done again.
 """
 
 from coca_video.cli import run

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -24,12 +25,16 @@ STEPS = (
 def main() -> int:
     start = time.monotonic()
     for tool, *arguments in STEPS:
-        print(f"\n[{(time.monotonic() - start) / 60:.1f} min] python tools/{tool} {shlex.join(arguments)}", flush=True)
-        code = subprocess.run([sys.executable, str(TOOLS / tool), *arguments]).returncode
+        minutes = (time.monotonic() - start) / 60
+        print(f"\n[{minutes:.1f} min] python tools/{tool} {shlex.join(arguments)}", flush=True)
+        code = _run([sys.executable, str(TOOLS / tool), *arguments])
         if code:
             return code
     settings = [json.loads((run / "result.json").read_text()) for run in (IMAGE, VIDEO)]
-    results = {"benchmark": settings[0]["benchmark"], "settings": {each["setting"]: each for each in settings}}
+    results = {
+        "benchmark": settings[0]["benchmark"],
+        "settings": {each["setting"]: each for each in settings},
+    }
     DEMO.mkdir(parents=True, exist_ok=True)
     write_whole(DEMO / "results.json", json.dumps(results, indent=1) + "\n")
     predictions = (VIDEO / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
@@ -43,3 +48,12 @@ def main() -> int:
     print(f"\n[{(time.monotonic() - start) / 60:.1f} min] done\nresults: {DEMO / 'results.json'}")
     print(f"report:  {(DEMO / 'report.html').resolve()}")
     return 0
+
+
+def _run(command: list[str]) -> int:
+    """Ctrl-C is the tool's to answer: `subprocess.run` would kill it a quarter of a second later."""
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        return subprocess.run(command).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from coca_video.checkpoint import Checkpoint, load_checkpoint, load_tokenizer, saved_checkpoints
+from coca_video.checkpoint import Checkpoint, load_checkpoint, saved_checkpoints
 from coca_video.cli import load_config, pick_device
 from coca_video.config import TrainConfig
 from coca_video.data.loader import BatchStream, Source, open_source
@@ -40,7 +40,7 @@ def main() -> int:
         optimizer=config.loop.optimizer,
         num_steps=config.loop.num_steps,
         ema_decay=config.loop.ema_decay,
-        trained_on=[*(init.trained_on if init else ()), *(source.path for source in config.data.sources)],
+        trained_on=_trained_on(config, init),
         device=device,
     )
     stream = BatchStream(
@@ -52,10 +52,16 @@ def main() -> int:
         seed=config.loop.seed,
     )
     _write_settings(config, output)
-    print(_summary(config, sources, state))
+    print(_summary(config, sources, state), file=sys.stderr)
     finished = train(state, stream, config.loop, output=output, num_workers=config.data.num_workers)
     print(f"{output}: {'finished' if finished else 'stopped and saved'} after step {state.step}")
     return 0 if finished else 130
+
+
+def _trained_on(config: TrainConfig, init: Checkpoint | None) -> list[str]:
+    """What the weights will have seen, each data set once."""
+    before = init.trained_on if init else []
+    return list(dict.fromkeys([*before, *(source.path for source in config.data.sources)]))
 
 
 def _summary(config: TrainConfig, sources: list[Source], state: TrainingState) -> str:
@@ -67,26 +73,30 @@ def _summary(config: TrainConfig, sources: list[Source], state: TrainingState) -
 
 
 def _load_init(config: TrainConfig) -> Checkpoint | None:
-    """The checkpoint to start from; its vocabulary alone may differ from the settings' model."""
-    if config.init is None:
+    """The checkpoint to start from: the run's own newest, else `init`.
+
+    Its vocabulary alone may differ from the settings' model.
+    """
+    saved = saved_checkpoints(Path(config.output))
+    start = saved[-1] if saved else config.init  # a run that has begun needs its init no more
+    if start is None:
         return None
-    init = load_checkpoint(config.init, num_time_positions=config.model.num_time_positions)
+    init = load_checkpoint(start, num_time_positions=config.model.num_time_positions)
     found, wanted = _plain(init.model.config), _plain(config.model)
     wanted["text"]["vocab_size"] = found["text"]["vocab_size"]
     for key, (has, asks) in _differences(found, wanted).items():
         raise InputError(
-            f"{config.init}: is another model: its {key} is {has}, the settings' model.{key} is {asks}"
+            f"{start}: is another model: its {key} is {has}, the settings' model.{key} is {asks}"
         )
     return init
 
 
 def _new_model(config: TrainConfig, sources: list[Source]) -> tuple[CoCa, Tokenizer]:
-    """Fresh weights from the seed, and a tokenizer of the sources' texts: the run's own if it has begun."""
-    saved = saved_checkpoints(Path(config.output))
+    """Fresh weights from the seed, and a tokenizer of the sources' texts."""
     text = config.model.text
     corpus = (caption for source in sources for caption in source.texts())
     try:
-        tokenizer = load_tokenizer(saved[-1]) if saved else Tokenizer.train(corpus, vocab_size=text.vocab_size)
+        tokenizer = Tokenizer.train(corpus, vocab_size=text.vocab_size)
         torch.manual_seed(config.loop.seed)
         text = replace(text, vocab_size=tokenizer.vocab_size)
         return CoCa(replace(config.model, text=text)), tokenizer
@@ -98,7 +108,11 @@ def _check_same_settings(config: TrainConfig, output: Path) -> None:
     """A run that has begun goes on only with the settings that it began with."""
     if not saved_checkpoints(output):
         return
-    before = json.loads((output / SETTINGS_NAME).read_text(encoding="utf-8"))
+    path = output / SETTINGS_NAME
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: the settings of this folder's run cannot be read ({error})") from error
     for key, (was, now) in _differences(before, _plain(config)).items():
         if key not in FREE_KEYS:
             raise InputError(

@@ -2,12 +2,11 @@
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -40,6 +39,8 @@ class SourceConfig:
         for name in ("batch_size", "num_frames"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.kind is Kind.pictures and self.num_frames != 1:
+            raise ValueError(f"num_frames must be 1 for pictures, got {self.num_frames}")
 
 
 @dataclass
@@ -57,29 +58,29 @@ class DataConfig:
             raise ValueError(f"frame_size must be positive and num_workers not negative, got {found}")
 
 
-class Source(Protocol):
-    """A finite set of samples; `rng` decides what is random about one (which frames)."""
+class Source:
+    """A finite set of samples, one a record."""
 
-    def __len__(self) -> int: ...
-
-    def texts(self) -> list[str]: ...
-
-    def sample(self, index: int, rng: random.Random) -> Sample: ...
-
-
-class Pictures:
-    """Pictures of WebDataset shards, kept encoded in memory: a picture is a video of one frame."""
-
-    def __init__(self, path: Path, *, frame_size: int, preprocessing: Preprocessing):
-        self.path = path
-        self.records: list[PictureRecord] = read_pictures(path)
-        self.frame_size, self.preprocessing = frame_size, preprocessing
+    records: Sequence[PictureRecord | ClipRecord]
 
     def __len__(self) -> int:
         return len(self.records)
 
     def texts(self) -> list[str]:
         return [record.text for record in self.records]
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        """`rng` decides what is random about a sample: which frames."""
+        raise NotImplementedError
+
+
+class Pictures(Source):
+    """Pictures of WebDataset shards, kept encoded in memory: a picture is a video of one frame."""
+
+    def __init__(self, path: Path, *, frame_size: int, preprocessing: Preprocessing):
+        self.path = path
+        self.records: list[PictureRecord] = read_pictures(path)
+        self.frame_size, self.preprocessing = frame_size, preprocessing
 
     def sample(self, index: int, rng: random.Random) -> Sample:
         record = self.records[index]
@@ -92,7 +93,7 @@ class Pictures:
         return Sample(frames, record.text, record.key, record.labels)
 
 
-class Clips:
+class Clips(Source):
     """Video files of a manifest; only the sampled frames are read."""
 
     def __init__(
@@ -102,7 +103,7 @@ class Clips:
         frame_size: int,
         preprocessing: Preprocessing,
         num_frames: int,
-        sampling: Sampling = Sampling.uniform,
+        sampling: Sampling,
     ):
         self.records: list[ClipRecord] = read_manifest(path)
         for record in self.records:
@@ -110,12 +111,6 @@ class Clips:
                 raise InputError(f"{path}: names {record.path}, which does not exist")
         self.frame_size, self.preprocessing = frame_size, preprocessing
         self.num_frames, self.sampling = num_frames, sampling
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def texts(self) -> list[str]:
-        return [record.text for record in self.records]
 
     def sample(self, index: int, rng: random.Random) -> Sample:
         record = self.records[index]
@@ -152,7 +147,8 @@ class BatchStream(Dataset[Batch]):
     ):
         for source, config in zip(sources, configs):
             if config.batch_size > len(source):
-                raise InputError(f"{config.path}: batch_size {config.batch_size} exceeds its {len(source)} samples")
+                found = f"batch_size {config.batch_size} exceeds its {len(source)} samples"
+                raise InputError(f"{config.path}: {found}")
         self.sources, self.configs, self.tokenizer = sources, configs, tokenizer
         self.max_length, self.num_batches, self.seed = max_length, num_batches, seed
 
@@ -172,7 +168,7 @@ class BatchStream(Dataset[Batch]):
         return _order(len(self.sources[which]), f"{self.seed} order {which} {epoch}")[within]
 
 
-@lru_cache(maxsize=8)  # a batch asks for one position at a time
+@lru_cache(maxsize=64)  # a batch asks for one position at a time
 def _order(num: int, seed: str) -> list[int]:
     """A shuffled range."""
     order = list(range(num))
@@ -188,7 +184,7 @@ def training_batches(stream: BatchStream, *, first: int, num_workers: int) -> It
         sampler=range(first, len(stream)),
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=_leave_signals_to_the_parent,
     )
     try:
         yield from batches
@@ -196,6 +192,7 @@ def training_batches(stream: BatchStream, *, first: int, num_workers: int) -> It
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 
 
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal: the loop still needs its workers to end the step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C and SIGTERM may reach the whole process group: the loop needs its workers to end the step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -49,7 +49,8 @@ def evaluate_emoji(
     Raises InputError if the checkpoint was trained on the very clips to be evaluated.
     """
     manifest = clips_manifest(Path(config.root), config.pack)
-    if manifest.resolve() in [Path(source).resolve() for source in checkpoint.trained_on]:
+    # By name: a data set may have moved, and a relative path is another place from another folder.
+    if manifest.name in {Path(source).name for source in checkpoint.trained_on}:
         raise InputError(f"{checkpoint.path}: was trained on {manifest}, the clips to be evaluated")
     clips = _open_clips(checkpoint, manifest, num_frames=config.num_frames)
     features = encode_clips(checkpoint, _batches(clips, config.batch_size), device=device)

@@ -20,10 +20,11 @@ class SpacePositions(nn.Module):
 
 
 class TimePositions(nn.Module):
-    """A learned vector for each frame, zero at the start, so that a picture's checkpoint is unchanged by it.
+    """Learned vectors over a clip's length, zero at the start, so that a picture's checkpoint is unchanged.
 
-    A clip of more real frames than the table holds stretches the table linearly over the clip; a clip of
-    one is a picture, which has no time. Padding changes neither.
+    The table is stretched linearly over the clip's real frames, however many: a row is a time relative to
+    the clip's length, and clips may be longer or shorter than those trained on. A clip of one frame is a
+    picture, which has no time. Padding changes neither.
     """
 
     def __init__(self, num_frames: int, width: int):
@@ -36,8 +37,7 @@ class TimePositions(nn.Module):
             frame_mask = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
         last, num_real = len(self.table) - 1, frame_mask.sum(dim=1, keepdim=True)
         index = torch.arange(tokens.shape[1], device=tokens.device).float()
-        stretched = (index + 0.5) * len(self.table) / num_real - 0.5
-        place = torch.where(num_real > len(self.table), stretched, index).clamp(0, last)
+        place = ((index + 0.5) * len(self.table) / num_real.clamp(min=1) - 0.5).clamp(0, last)
         below = place.long()
         weight = rearrange(place - below, "b t -> b t 1")
         added = torch.lerp(self.table[below], self.table[(below + 1).clamp(max=last)], weight)

@@ -1,4 +1,4 @@
-"""The ViT that encodes one frame (CoCa, section 3.1)."""
+"""The ViT that encodes one frame (CoCa, section 3.2)."""
 
 from dataclasses import dataclass
 

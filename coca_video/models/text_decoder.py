@@ -25,7 +25,7 @@ class TextDecoderConfig:
 
 
 class UnimodalDecoder(nn.Module):
-    """Causal text layers; a learned [CLS] behind the sentence gathers the text embedding (CoCa, section 3.1)."""
+    """Causal text layers; a learned [CLS] behind the sentence gathers the text embedding (CoCa, section 3.2)."""
 
     def __init__(self, config: TextDecoderConfig):
         super().__init__()

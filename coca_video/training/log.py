@@ -7,6 +7,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from coca_video.files import write_whole
 from coca_video.run_log import LOG_NAME, read_log
 
 
@@ -45,4 +46,4 @@ def _drop_steps_from(path: Path, first_step: int) -> None:
     """What was logged after the checkpoint that a run resumes from happens again: forget it."""
     if path.exists():
         kept = [line for line in read_log(path.parent) if line["step"] < first_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -1,5 +1,6 @@
 """The training run, to be read top to bottom."""
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,7 @@ import torch
 
 from coca_video.data.loader import BatchStream, training_batches
 from coca_video.data.transforms import Augmentation
+from coca_video.errors import InputError
 from coca_video.training.log import RunLog
 from coca_video.training.optim import OptimizerConfig
 from coca_video.training.state import TrainingState
@@ -57,14 +59,24 @@ def train(
             norm = update(state.model, losses["loss"], state.optimizer, clip_norm=config.optimizer.clip_norm)
             figures = {name: value.item() for name, value in losses.items()}
             figures |= {"gradient_norm": norm.item(), "lr": state.schedule.get_last_lr()[0]}
+            _check_finite(figures, state.step, output)
             log.step(state.step, figures, num_samples=len(batch))
 
             state.advance()
-            if state.step % config.save_every == 0 or state.step == config.num_steps or stop:
+            stops = bool(stop)  # read once: a signal that comes now waits for the next step
+            if state.step % config.save_every == 0 or state.step == config.num_steps or stops:
                 state.save(output, keep_last=config.keep_last)
-            if stop:
+            if stops:
                 break
     return state.step == config.num_steps
+
+
+def _check_finite(figures: dict[str, float], step: int, output: Path) -> None:
+    """A diverged run ends before its weights replace the last good checkpoint."""
+    if not math.isfinite(figures["loss"] + figures["gradient_norm"]):
+        found = f"loss {figures['loss']}, gradient norm {figures['gradient_norm']}"
+        hint = "the last checkpoint is kept; try a lower loop.optimizer.lr"
+        raise InputError(f"{output}: not finite at step {step}: {found}; {hint}")
 
 
 def _seed_step(seed: int, step: int) -> torch.Generator:

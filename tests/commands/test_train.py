@@ -47,7 +47,7 @@ def test_the_command_continues_what_it_began(mixed_run, emoji_root, tmp_path, ca
     output = Path(shutil.copytree(mixed_run, tmp_path / "half"))
     shutil.rmtree(saved_checkpoints(output)[-1])
     assert call(main, *mixed_arguments(emoji_root, output)) == 0
-    assert capsys.readouterr().out == f"{output}: finished after step 8\n"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{output}: finished after step 8"
     assert load_checkpoint(output).hash == load_checkpoint(mixed_run).hash
     assert [line["loss"] for line in read_log(output)] == [line["loss"] for line in read_log(mixed_run)]
 
@@ -84,7 +84,7 @@ def test_video_from_an_image_checkpoint(image_run, emoji_root, tmp_path):
     before, after = load_checkpoint(image_run), load_checkpoint(output)
     assert after.tokenizer.to_json() == before.tokenizer.to_json()
     sources = [str(emoji_root / "clips" / "pack1.jsonl"), str(emoji_root / "pictures")]
-    assert after.trained_on == [*before.trained_on, *sources]
+    assert after.trained_on == [*before.trained_on, sources[0]]  # the pictures once
     weights = after.model.state_dict()
     moved = weights.pop("time_positions.table")
     assert moved.shape == (4, 16) and 0 < moved.abs().max() < 1e-5

