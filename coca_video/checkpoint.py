@@ -107,7 +107,7 @@ def find_checkpoint(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint")
     if not saved:
-        raise InputError(f"{path}: neither a checkpoint (config.json, weights.safetensors, ...) nor a run with some")
+        raise InputError(f"{path}: neither a checkpoint (config.json, ...) nor a run with some")
     return saved[-1]
 
 

@@ -49,7 +49,8 @@ def _refuse_options(overrides: list[str]) -> None:
     """Hydra would add a key for `+key=value` and remove one for `~key`: no dataclass would see either."""
     for override in overrides:
         if override.startswith(("-", "+", "~")):
-            raise InputError(f"{override}: settings are written key=value; keys and defaults stand in {CONFIGS}")
+            hint = f"settings are written key=value; keys and defaults stand in {CONFIGS}"
+            raise InputError(f"{override}: {hint}")
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The root configuration of each command: plain dataclasses, their parts beside the classes they configure."""
+"""The root configuration of each command; its parts are beside the classes they configure."""
 
 from dataclasses import dataclass, field
 

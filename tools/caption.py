@@ -1,6 +1,6 @@
 """Writes a video's caption and a caption for each sampled frame.
 
-    python tools/caption.py clip.mp4 --format webvtt
+python tools/caption.py clip.mp4 --format webvtt
 """
 
 from coca_video.cli import run

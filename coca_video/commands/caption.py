@@ -35,7 +35,8 @@ def main() -> None:
     checkpoint = load_checkpoint(args.checkpoint or _default_run())
     checkpoint.model.to(device)
     # Every video is captioned before anything is written: a bad file leaves nothing half-done.
-    written = [caption_video(checkpoint, path, num_frames=args.num_frames, device=device) for path in args.videos]
+    settings = {"num_frames": args.num_frames, "device": device}
+    written = [caption_video(checkpoint, path, **settings) for path in args.videos]
     suffix, to_text = FORMATS[args.format]
     for captions in written:
         if args.output is None:
@@ -46,13 +47,16 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def caption_video(checkpoint: Checkpoint, path: Path, *, num_frames: int, device: torch.device) -> VideoCaptions:
+def caption_video(
+    checkpoint: Checkpoint, path: Path, *, num_frames: int, device: torch.device
+) -> VideoCaptions:
     """One caption from all sampled frames together, and one from each frame alone."""
     reader = VideoReader(path)
     indices = sorted(set(uniform(len(reader), num_samples=num_frames)))
     frames = reader.frames(indices)
     frames = checkpoint.preprocessing.resized(frames, size=checkpoint.model.config.image.image_size)
-    tokens = checkpoint.model.encode_frames(checkpoint.preprocessing.normalised(frames.unsqueeze(0).to(device)))
+    pixels = checkpoint.preprocessing.normalised(frames.to(device))
+    tokens = checkpoint.model.encode_frames(pixels.unsqueeze(0))
     together, _ = checkpoint.model.pool(tokens)
     alone, _ = checkpoint.model.pool(tokens.transpose(0, 1))
     texts = write_captions(checkpoint, torch.cat([together, alone]), device=device)
@@ -91,9 +95,9 @@ FORMATS = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Captions a video as a whole and each of its sampled frames.")
+    parser = argparse.ArgumentParser(description="Captions a video and each of its sampled frames.")
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
-    parser.add_argument("--checkpoint", help=f"a checkpoint's or run's folder; default: {' or '.join(DEFAULT_RUNS)}")
+    parser.add_argument("--checkpoint", help=f"default: {' or '.join(DEFAULT_RUNS)}")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
     parser.add_argument("--num-frames", type=int, default=8, help="frames sampled evenly over the video")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a file for each video; default: print")
@@ -105,7 +109,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.num_frames < 1:
         raise InputError(f"--num-frames {args.num_frames}: at least 1 is needed")
     if args.output is None and len(args.videos) > 1 and args.format in ("srt", "webvtt"):
-        raise InputError(f"--format {args.format}: holds one video, got {len(args.videos)}; give --output FOLDER")
+        hint = f"holds one video, got {len(args.videos)}; give --output FOLDER"
+        raise InputError(f"--format {args.format}: {hint}")
     names = [path.name for path in args.videos]
     if args.output is not None and len(set(names)) < len(names):
         raise InputError(f"--output {args.output}: two videos are named {max(names, key=names.count)}")
@@ -115,4 +120,5 @@ def _default_run() -> str:
     for run in DEFAULT_RUNS:
         if saved_checkpoints(Path(run)):
             return run
-    raise InputError(f"no checkpoint in {' or '.join(DEFAULT_RUNS)}: run `make demo`, or give --checkpoint FOLDER")
+    hint = "run `make demo`, or give --checkpoint FOLDER"
+    raise InputError(f"no checkpoint in {' or '.join(DEFAULT_RUNS)}: {hint}")

@@ -67,7 +67,8 @@ def _trained_on(config: TrainConfig, init: Checkpoint | None) -> list[str]:
 def _summary(config: TrainConfig, sources: list[Source], state: TrainingState) -> str:
     """What is about to happen, in a line."""
     num_parameters = sum(parameter.numel() for parameter in state.model.parameters())
-    data = " and ".join(f"{len(source)} {each.kind.value}" for source, each in zip(sources, config.data.sources))
+    counts = zip(sources, config.data.sources)
+    data = " and ".join(f"{len(source)} {each.kind.value}" for source, each in counts)
     start = f", from {config.init}" if config.init else ""
     return f"{config.output}: {num_parameters / 1e6:.1f}M parameters{start}, {data}, on {state.device}"
 

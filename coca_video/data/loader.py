@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -34,9 +34,10 @@ class SourceConfig:
     batch_size: int = 256  # samples of this source in each batch
     num_frames: int = 1
     sampling: Sampling = Sampling.segment_random
+    stride: int = 1  # frames from one to the next, for dense sampling
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "num_frames"):
+        for name in ("batch_size", "num_frames", "stride"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.kind is Kind.pictures and self.num_frames != 1:
@@ -104,19 +105,20 @@ class Clips(Source):
         preprocessing: Preprocessing,
         num_frames: int,
         sampling: Sampling,
+        stride: int = 1,
     ):
         self.records: list[ClipRecord] = read_manifest(path)
         for record in self.records:
             if not record.path.exists():
                 raise InputError(f"{path}: names {record.path}, which does not exist")
         self.frame_size, self.preprocessing = frame_size, preprocessing
-        self.num_frames, self.sampling = num_frames, sampling
+        self.sample_indices = partial(sample_frames, num_samples=num_frames, sampling=sampling, stride=stride)
 
     def sample(self, index: int, rng: random.Random) -> Sample:
         record = self.records[index]
         reader = VideoReader(record.path)
-        indices = sample_frames(len(reader), num_samples=self.num_frames, sampling=self.sampling, rng=rng)
-        frames = self.preprocessing.resized(reader.frames(indices), size=self.frame_size)
+        frames = reader.frames(self.sample_indices(len(reader), rng=rng))
+        frames = self.preprocessing.resized(frames, size=self.frame_size)
         return Sample(frames, record.text, str(record.path), record.labels)
 
 
@@ -124,7 +126,8 @@ def open_source(config: SourceConfig, *, frame_size: int, preprocessing: Preproc
     shared = {"frame_size": frame_size, "preprocessing": preprocessing}
     if config.kind is Kind.pictures:
         return Pictures(Path(config.path), **shared)
-    return Clips(Path(config.path), num_frames=config.num_frames, sampling=config.sampling, **shared)
+    frames = {"num_frames": config.num_frames, "sampling": config.sampling, "stride": config.stride}
+    return Clips(Path(config.path), **frames, **shared)
 
 
 class BatchStream(Dataset[Batch]):

@@ -1,8 +1,7 @@
-"""Timed captions as SubRip, WebVTT, JSON lines or plain text."""
+"""Timed captions as SubRip and WebVTT."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,6 @@ def to_webvtt(cues: Iterable[Cue]) -> str:
         times = f"{_timestamp(cue.start, '.')} --> {_timestamp(cue.end, '.')}"
         blocks.append(f"{times}\n{_escape(_one_line(cue.text))}\n")
     return "\n".join(blocks)
-
-
-def to_jsonl(cues: Iterable[Cue]) -> str:
-    """One JSON object a line with `start` and `end` in seconds and `text`; every cue, as it is."""
-    return "".join(json.dumps(asdict(cue), ensure_ascii=False) + "\n" for cue in cues)
-
-
-def to_text(cues: Iterable[Cue]) -> str:
-    """One text a line, without times. A cue without text is left out."""
-    return "".join(_one_line(cue.text) + "\n" for cue in _with_text(cues))
 
 
 def _with_text(cues: Iterable[Cue]) -> list[Cue]:

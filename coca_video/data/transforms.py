@@ -74,11 +74,12 @@ class Augmentation:
         return rearrange(moved, "(b t) c h w -> b t c h w", b=b)
 
     def _recolored(self, frames: Tensor, *, generator: torch.Generator) -> Tensor:
-        """A random 3 x 3 mixing of the channels near identity (saturation, balance) and an offset, per clip."""
+        """Per clip a random 3 x 3 mixing of the channels near identity and an offset."""
         b = len(frames)
         draw = _uniform(b, generator)
         identity, gray = torch.eye(3), torch.full((3, 3), 1 / 3)
-        saturation = torch.where(draw(0, 1) < self.gray, 0.0, draw(1 - self.color, 1 + self.color)).view(b, 1, 1)
+        is_gray, saturation = draw(0, 1) < self.gray, draw(1 - self.color, 1 + self.color)
+        saturation = torch.where(is_gray, 0.0, saturation).view(b, 1, 1)
         mixing = saturation * identity + (1 - saturation) * gray
         noise = self.color * (torch.rand(b, 3, 3, generator=generator) - 0.5) / 2 * (saturation != 0)
         contrast = draw(1 - self.color, 1 + self.color).view(b, 1, 1)

@@ -18,7 +18,7 @@ class ClipFeatures:
 
     video: Tensor  # 'b e': all frames' tokens pooled together (VideoCoCa)
     first_frame: Tensor  # 'b e': the first sampled frame as a picture
-    mean_of_frames: Tensor  # 'b e': mean of the frames' embeddings as pictures (CoCa, section 4.2), unit length
+    mean_of_frames: Tensor  # 'b e': mean of the frames' embeddings as pictures, unit length (CoCa)
     video_memory: Tensor  # 'b q d': what captions are written from
     first_frame_memory: Tensor  # 'b q d'
 

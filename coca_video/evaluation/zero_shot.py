@@ -1,15 +1,18 @@
 """Zero-shot classification: class names become texts, the nearest text is the prediction."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, device as Device
+from torch import Tensor
 
 from coca_video.checkpoint import Checkpoint
 from coca_video.evaluation.embedding import encode_texts
 from coca_video.metrics.ranking import ranks, recall
 
 
-def class_embeddings(checkpoint: Checkpoint, classes: list[str], templates: list[str], *, device: Device) -> Tensor:
+def class_embeddings(
+    checkpoint: Checkpoint, classes: list[str], templates: list[str], *, device: torch.device
+) -> Tensor:
     """Per class the mean of its prompts' unit embeddings, made unit again (CLIP's protocol): 'classes e'."""
     prompts = [template.format(name) for name in classes for template in templates]
     embeddings = encode_texts(checkpoint, prompts, device=device)

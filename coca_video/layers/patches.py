@@ -28,7 +28,7 @@ class PatchEmbedding(nn.Module):
         """Raises ValueError for sides that are no multiple of patch_size."""
         height, width = pixels.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
-            raise ValueError(f"height and width must be multiples of {self.patch_size}, got {height} x {width}")
+            raise ValueError(f"sides must be multiples of {self.patch_size}, got {height} x {width}")
         return rearrange(self.project(pixels), "b d h w -> b (h w) d")
 
 

@@ -16,7 +16,8 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, width: int, num_heads: int, *, memory_width: int | None = None):
         super().__init__()
         if width % num_heads:
-            raise ValueError(f"width must be a multiple of num_heads, got width {width} and num_heads {num_heads}")
+            found = f"width {width} and num_heads {num_heads}"
+            raise ValueError(f"width must be a multiple of num_heads, got {found}")
         self.num_heads = num_heads
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(memory_width or width, width)
@@ -47,10 +48,16 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, then cross-attention if `memory_width` is given, then an MLP; each pre-norm + residual."""
+    """Self-attention, cross-attention if `memory_width` is given, MLP; each pre-norm with a residual."""
 
     def __init__(
-        self, width: int, num_heads: int, mlp_width: int, *, memory_width: int | None = None, dropout: float = 0.0
+        self,
+        width: int,
+        num_heads: int,
+        mlp_width: int,
+        *,
+        memory_width: int | None = None,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.norm_self = nn.LayerNorm(width)
@@ -65,7 +72,10 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, memory: Tensor | None = None, *, mask: Tensor | None = None, causal: bool = False
     ) -> Tensor:
-        """x: 'b l d', memory: 'b s d_memory', mask of the self-attention: bool 'b l' or 'b l l'; returns 'b l d'."""
+        """x: 'b l d', memory: 'b s d_memory'; returns 'b l d'.
+
+        mask: bool 'b l' or 'b l l', of the self-attention.
+        """
         x = x + self.dropout(self.self_attention(self.norm_self(x), mask=mask, causal=causal))
         if memory is not None:
             x = x + self.dropout(self.cross_attention(self.norm_cross(x), memory))

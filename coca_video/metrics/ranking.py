@@ -22,7 +22,7 @@ def recall(rank: Tensor, k: int) -> float:
 
 
 def retrieval_figures(similarity: Tensor) -> dict[str, float]:
-    """Square similarity, row i and column i belonging together -> R@1/5/10 in per cent, median and mean rank (from 1)."""
+    """R@1/5/10 in per cent, median and mean rank (from 1) of a square similarity, i belonging to i."""
     if similarity.shape[0] != similarity.shape[1]:
         raise ValueError(f"similarity must be square, got {tuple(similarity.shape)}")
     rank = ranks(similarity, torch.arange(len(similarity), device=similarity.device))

@@ -49,10 +49,15 @@ class CoCa(nn.Module):
         width = config.text.width
         self.image_encoder = ImageEncoder(config.image)
         self.time_positions = (
-            TimePositions(config.num_time_positions, config.image.width) if config.num_time_positions else None
+            TimePositions(config.num_time_positions, config.image.width)
+            if config.num_time_positions
+            else None
         )
         self.caption_pooler = AttentionalPooler(
-            width, config.num_pooler_heads, num_queries=config.num_caption_queries, memory_width=config.image.width
+            width,
+            config.num_pooler_heads,
+            num_queries=config.num_caption_queries,
+            memory_width=config.image.width,
         )
         self.contrastive_pooler = AttentionalPooler(
             width, config.num_pooler_heads, num_queries=1, memory_width=width

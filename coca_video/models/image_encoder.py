@@ -22,7 +22,8 @@ class ImageEncoderConfig:
 
     def __post_init__(self) -> None:
         if self.patch_size < 1 or self.image_size % self.patch_size:
-            raise ValueError(f"image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}")
+            allowed = f"a multiple of patch_size {self.patch_size}"
+            raise ValueError(f"image_size must be {allowed}, got {self.image_size}")
 
     @property
     def num_patches(self) -> int:

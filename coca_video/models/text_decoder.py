@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from coca_video.layers.transformer import Block, init_linears
 
-
 EMBEDDING_STD = 0.02
 
 
@@ -25,7 +24,7 @@ class TextDecoderConfig:
 
 
 class UnimodalDecoder(nn.Module):
-    """Causal text layers; a learned [CLS] behind the sentence gathers the text embedding (CoCa, section 3.2)."""
+    """Causal text layers; a learned [CLS] behind the sentence gathers its embedding (CoCa, section 3.2)."""
 
     def __init__(self, config: TextDecoderConfig):
         super().__init__()
@@ -63,7 +62,13 @@ class MultimodalDecoder(nn.Module):
     def __init__(self, config: TextDecoderConfig, *, memory_width: int):
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(config.width, config.num_heads, config.mlp_width, memory_width=memory_width, dropout=config.dropout)
+            Block(
+                config.width,
+                config.num_heads,
+                config.mlp_width,
+                memory_width=memory_width,
+                dropout=config.dropout,
+            )
             for _ in range(config.num_multimodal_layers)
         )
         self.norm = nn.LayerNorm(config.width)

@@ -60,7 +60,8 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
         raise ValueError(f"q, k, v must be 'b l heads d', 'b s heads d', 'b s heads d', got {shapes}")
     allowed = [(q.shape[0], k.shape[1]), (q.shape[0], q.shape[1], k.shape[1])]
     if mask is not None and (tuple(mask.shape) not in allowed or mask.dtype != torch.bool):
-        raise ValueError(f"mask must be bool of shape {allowed[0]} or {allowed[1]}, got {mask.dtype} {tuple(mask.shape)}")
+        found = f"{mask.dtype} {tuple(mask.shape)}"
+        raise ValueError(f"mask must be bool of shape {allowed[0]} or {allowed[1]}, got {found}")
 
 
 def _visible_keys(q: Tensor, k: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor | None:

@@ -138,11 +138,24 @@ def test_a_batch_larger_than_its_source_is_refused(folder, tokenizer):
         stream([clips(folder), pictures(folder, batch_size=8)], tokenizer)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -1}, {"num_frames": 0}])
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -1}, {"num_frames": 0}, {"stride": 0}])
 def test_counts_are_positive(folder, wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
         pictures(folder, **wrong)
+
+
+def test_dense_clips_keep_their_stride(folder):
+    config = clips(folder, sampling=Sampling.dense, stride=2)
+    source = open_source(config, frame_size=SIZE, preprocessing=Preprocessing())
+    drawn = [seen(source.sample(0, random.Random(seed)).frames) for seed in range(5)]
+    assert all([b - a for a, b in zip(frames, frames[1:])] == [2, 2, 2] for frames in drawn)
+    assert len(set(map(tuple, drawn))) > 1
+
+
+def test_pictures_have_one_frame(folder):
+    with pytest.raises(ValueError, match="num_frames must be 1 for pictures, got 4"):
+        pictures(folder, num_frames=4)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])

@@ -1,8 +1,6 @@
-import json
-
 import pytest
 
-from coca_video.data.subtitles import Cue, to_jsonl, to_srt, to_text, to_webvtt
+from coca_video.data.subtitles import Cue, to_srt, to_webvtt
 
 CUES = [Cue(0, 1.5, "a dog runs"), Cue(1.5, 3, " \n"), Cue(59.9996, 3725.0404, "salt & <b>\n\npepper --> é")]
 
@@ -25,18 +23,8 @@ def test_webvtt():
     )
 
 
-def test_jsonl_keeps_every_cue_as_it_is():
-    rows = [json.loads(line) for line in to_jsonl(CUES).splitlines()]
-    assert [Cue(**row) for row in rows] == CUES
-    assert rows[0] == {"start": 0, "end": 1.5, "text": "a dog runs"}
-
-
-def test_text():
-    assert to_text(CUES) == "a dog runs\nsalt & <b> pepper --> é\n"
-
-
 def test_no_cues():
-    assert (to_srt([]), to_webvtt([]), to_jsonl([]), to_text([])) == ("", "WEBVTT\n", "", "")
+    assert (to_srt([]), to_webvtt([])) == ("", "WEBVTT\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Animated webp to mp4. A module of its own, without torch, because every worker process imports it."""
+"""Animated webp to mp4."""
 
 import io
 import os
