@@ -227,3 +227,11 @@ def test_ctrl_c_and_the_same_command_again(emoji_root, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{output}: finished after step {num_steps}\n"
     assert [line["step"] for line in read_log(output)] == list(range(num_steps))
+
+
+def test_a_diverged_run_keeps_its_last_checkpoint(emoji_root, tmp_path, capsys):
+    output = tmp_path / "run"
+    arguments = training_arguments(output, pictures_source(emoji_root))
+    found = refusal(main, *arguments, "loop.optimizer.lr=1e30", "loop.save_every=1", capsys=capsys)
+    assert found.startswith(f"{output}: not finite at step 1: loss nan")
+    assert [path.name for path in saved_checkpoints(output)] == ["step-0000001"]
