@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,9 @@ from datasets import call, make_emoji_root, mixed_arguments, pictures_source, tr
 from videos import coloured_frames, save_video
 
 from coca_video.commands.train import main as train_main
+
+# A shell's background job is born with Ctrl-C ignored, and so would be every process that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

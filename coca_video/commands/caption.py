@@ -35,7 +35,7 @@ def main() -> None:
     checkpoint = load_checkpoint(args.checkpoint or _default_run())
     checkpoint.model.to(device)
     # Every video is captioned before anything is written: a bad file leaves nothing half-done.
-    settings = {"num_frames": args.num_frames, "device": device}
+    settings = {"num_frames": args.num_frames, "num_beams": args.num_beams, "device": device}
     written = [caption_video(checkpoint, path, **settings) for path in args.videos]
     suffix, to_text = FORMATS[args.format]
     for captions in written:
@@ -48,7 +48,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def caption_video(
-    checkpoint: Checkpoint, path: Path, *, num_frames: int, device: torch.device
+    checkpoint: Checkpoint, path: Path, *, num_frames: int, num_beams: int, device: torch.device
 ) -> VideoCaptions:
     """One caption from all sampled frames together, and one from each frame alone."""
     reader = VideoReader(path)
@@ -57,9 +57,15 @@ def caption_video(
     frames = checkpoint.preprocessing.resized(frames, size=checkpoint.model.config.image.image_size)
     pixels = checkpoint.preprocessing.normalised(frames.to(device))
     tokens = checkpoint.model.encode_frames(pixels.unsqueeze(0))
-    together, _ = checkpoint.model.pool(tokens)
-    alone, _ = checkpoint.model.pool(tokens.transpose(0, 1))
-    texts = write_captions(checkpoint, torch.cat([together, alone]), device=device)
+    together, of_all = checkpoint.model.pool(tokens)
+    alone, of_each = checkpoint.model.pool(tokens.transpose(0, 1))
+    texts = write_captions(
+        checkpoint,
+        torch.cat([together, alone]),
+        torch.cat([of_all, of_each]),
+        device=device,
+        num_beams=num_beams,
+    )
     edges = [reader.duration * i / len(indices) for i in range(len(indices) + 1)]
     return VideoCaptions(
         path=path,
@@ -100,14 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", help=f"default: {' or '.join(DEFAULT_RUNS)}")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
     parser.add_argument("--num-frames", type=int, default=8, help="frames sampled evenly over the video")
+    parser.add_argument("--num-beams", type=int, default=8, help="captions to choose from; 1 = greedy")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a file for each video; default: print")
     parser.add_argument("--device", default="auto")
     return parser
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.num_frames < 1:
-        raise InputError(f"--num-frames {args.num_frames}: at least 1 is needed")
+    for name in ("num_frames", "num_beams"):
+        if getattr(args, name) < 1:
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} {getattr(args, name)}: at least 1 is needed")
     if args.output is None and len(args.videos) > 1 and args.format in ("srt", "webvtt"):
         hint = f"holds one video, got {len(args.videos)}; give --output FOLDER"
         raise InputError(f"--format {args.format}: {hint}")

@@ -55,7 +55,7 @@ MEASURES = (
 TASKS = {
     "actions": "Actions: which of the classes, zero-shot by prompts",
     "retrieval": "Retrieval: a clip among all names, a name among all clips",
-    "captions": "Captions: the name written out, greedily",
+    "captions": "Captions: the name written out",
 }
 VIEWS = {"video": "video", "first_frame": "first frame", "mean_of_frames": "mean of frames"}
 SETTINGS = {"transfer": "pictures only", "video": "then clips of other packs"}

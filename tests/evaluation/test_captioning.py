@@ -4,7 +4,13 @@ from tiny import noise
 
 from coca_video.checkpoint import Checkpoint, load_checkpoint
 from coca_video.data.tokenizer import BEGIN, END
-from coca_video.evaluation.captioning import caption_figures, write_captions
+from coca_video.evaluation.captioning import (
+    _propose,
+    caption_figures,
+    describe_decoding,
+    write_captions,
+)
+from coca_video.evaluation.embedding import encode_texts
 
 CPU = torch.device("cpu")
 
@@ -33,11 +39,27 @@ def one_by_one(checkpoint: Checkpoint, memory: torch.Tensor) -> str:
 
 
 @pytest.mark.parametrize("batch_size", [2, 64])
-def test_captions_are_the_likeliest_tokens(checkpoint, batch_size):
+def test_one_beam_is_the_likeliest_tokens(checkpoint, batch_size):
     memory = 3 * noise(5, 4, 16).detach()
-    captions = write_captions(checkpoint, memory, device=CPU, batch_size=batch_size)
+    embeddings = noise(5, 12).detach()
+    captions = write_captions(checkpoint, memory, embeddings, device=CPU, num_beams=1, batch_size=batch_size)
     assert captions == [one_by_one(checkpoint, row) for row in memory]
     assert len(set(captions)) > 1
+
+
+def test_the_contrastive_half_chooses_among_the_beams(checkpoint):
+    """Aimed at the text embedding of any one beam, the choice falls on that beam."""
+    memory = 3 * noise(1, 4, 16).detach()
+    beams = _propose(checkpoint, memory, num_beams=4)[0]
+    assert len(set(beams)) == 4
+    for beam in beams:
+        target = encode_texts(checkpoint, [beam], device=CPU)
+        assert write_captions(checkpoint, memory, target, device=CPU, num_beams=4) == [beam]
+
+
+def test_the_decoding_is_named():
+    assert describe_decoding(1) == "greedy"
+    assert describe_decoding(3) == "beam search (3), the beam nearest to the clip's embedding"
 
 
 def test_figures():
