@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "losses": {"ops"},
     "metrics": {"ops"},
     "generate": {"ops"},
-    "data": set(),
+    "data": {"files"},
     "checkpoint": {"models", "data"},  # weights travel with their tokenizer and preprocessing
     "training": {"ops", "losses", "models", "data", "checkpoint", "files", "run_log"},
     "evaluation": {"ops", "models", "data", "metrics", "generate", "checkpoint", "files", "run_log"},

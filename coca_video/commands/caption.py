@@ -14,7 +14,7 @@ from coca_video.data.sampling import uniform
 from coca_video.data.subtitles import Cue, to_srt, to_webvtt
 from coca_video.data.video import VideoReader
 from coca_video.errors import InputError
-from coca_video.evaluation.captioning import write_captions
+from coca_video.evaluation.captioning import NUM_BEAMS, write_captions
 from coca_video.files import write_whole
 
 DEFAULT_RUNS = ("runs/emoji/video", "runs/emoji/image")  # where `make demo` leaves its models
@@ -103,10 +103,13 @@ FORMATS = {
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Captions a video and each of its sampled frames.")
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
-    parser.add_argument("--checkpoint", help=f"default: {' or '.join(DEFAULT_RUNS)}")
+    default = " or ".join(DEFAULT_RUNS)
+    parser.add_argument("--checkpoint", help=f"a checkpoint's or a run's folder; default: {default}")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
     parser.add_argument("--num-frames", type=int, default=8, help="frames sampled evenly over the video")
-    parser.add_argument("--num-beams", type=int, default=8, help="captions to choose from; 1 = greedy")
+    parser.add_argument(
+        "--num-beams", type=int, default=NUM_BEAMS, help="captions to choose from; 1 = greedy"
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a file for each video; default: print")
     parser.add_argument("--device", default="auto")
     return parser

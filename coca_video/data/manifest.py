@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coca_video.errors import InputError
+from coca_video.files import write_whole
 
 FIELDS = ("path", "text", "labels")
 
@@ -48,10 +49,7 @@ def read_manifest(path: Path | str) -> list[ClipRecord]:
 def write_manifest(path: Path | str, records: Iterable[ClipRecord]) -> None:
     """Write a manifest under a temporary name and rename it, so that it is whole or absent."""
     path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    lines = [_format_line(record, folder=path.parent) for record in records]
-    partial.write_text("".join(lines), encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, "".join(_format_line(record, folder=path.parent) for record in records))
 
 
 def check_labels(value: object, *, where: str) -> dict[str, str]:

@@ -10,12 +10,14 @@ from coca_video.evaluation.embedding import encode_texts
 from coca_video.generate import beam_search, greedy
 from coca_video.metrics.captioning import cider_d, distinct_ratio, exact_match
 
+NUM_BEAMS = 8  # the default wherever captions are written: docs/LOG.md
+
 
 def describe_decoding(num_beams: int) -> str:
     """What a result says of how its captions were written."""
-    return (
-        "greedy" if num_beams == 1 else f"beam search ({num_beams}), the beam nearest to the clip's embedding"
-    )
+    if num_beams == 1:
+        return "greedy"
+    return f"beam search ({num_beams}), the beam nearest to the clip's embedding"
 
 
 @torch.inference_mode()
@@ -49,9 +51,8 @@ def _propose(checkpoint: Checkpoint, memory: Tensor, *, num_beams: int) -> list[
 
     def next_logits(ids: Tensor) -> Tensor:
         ids = ids.to(memory.device)
-        return checkpoint.model.caption_logits(beam_memory, ids, torch.ones_like(ids, dtype=torch.bool))[
-            :, -1
-        ]
+        is_real = torch.ones_like(ids, dtype=torch.bool)
+        return checkpoint.model.caption_logits(beam_memory, ids, is_real)[:, -1]
 
     length = checkpoint.model.config.text.context_length
     settings = {"batch_size": len(memory), "begin": BEGIN, "end": END, "max_length": length}

@@ -16,7 +16,7 @@ from coca_video.data.manifest import ClipRecord
 from coca_video.data.samples import Sample
 from coca_video.data.sampling import Sampling
 from coca_video.errors import InputError
-from coca_video.evaluation.captioning import caption_figures, describe_decoding, write_captions
+from coca_video.evaluation.captioning import NUM_BEAMS, caption_figures, describe_decoding, write_captions
 from coca_video.evaluation.embedding import ClipFeatures, encode_clips, encode_texts
 from coca_video.evaluation.zero_shot import class_embeddings, top_k_figures
 from coca_video.metrics.ranking import ranks, retrieval_figures
@@ -31,7 +31,7 @@ class EmojiConfig:
     pack: int = TEST_PACK  # another pack serves to choose settings without touching the test
     num_frames: int = 8
     batch_size: int = 32
-    num_beams: int = 8  # captions proposed for each clip; 1 = greedy
+    num_beams: int = NUM_BEAMS  # captions proposed for each clip; 1 = greedy
     templates: list[str] = field(default_factory=lambda: ["person {}", "man {}", "woman {}"])
 
     def __post_init__(self) -> None:
