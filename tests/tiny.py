@@ -1,14 +1,30 @@
 """Models small enough to build in every test, and inputs for them."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from coca_video.models.adaptors import Adaptor, TemporalConfig
 from coca_video.models.coca import CoCa, CoCaConfig
 from coca_video.models.image_encoder import ImageEncoderConfig
+from coca_video.models.poolers import PoolerStyle
 from coca_video.models.text_decoder import TextDecoderConfig
 
 VOCAB_SIZE = 307
 CONTEXT_LENGTH = 12
+
+# Every way to pool, as changes of a CoCaConfig.
+POOLERS = [
+    {"poolers": PoolerStyle.cascade, "num_caption_queries": 5},
+    {"poolers": PoolerStyle.cascade, "num_caption_queries": 0},
+    {"poolers": PoolerStyle.parallel, "num_caption_queries": 5},
+    {"poolers": PoolerStyle.parallel, "num_caption_queries": 0},
+    {"poolers": PoolerStyle.shared, "num_caption_queries": 5},
+]
+
+
+def name(changes: dict) -> str:
+    """Of a test's case: the values that it sets."""
+    return "-".join(str(getattr(value, "value", value)) for value in changes.values())
 
 
 def image_config(**changes) -> ImageEncoderConfig:
@@ -28,9 +44,24 @@ def coca_config(**changes) -> CoCaConfig:
     return CoCaConfig(**({"image": image_config(), "text": text_config()} | sizes | changes))
 
 
+def temporal_config(adaptor: Adaptor, **changes) -> TemporalConfig:
+    """Two layers where the adaptor has layers, three time positions where it knows of time."""
+    num_positions = 0 if adaptor is Adaptor.mean else 3
+    return TemporalConfig(adaptor, **({"num_positions": num_positions, "num_layers": 2} | changes))
+
+
 def coca(*, seed: int = 0, **changes) -> CoCa:
     torch.manual_seed(seed)
     return CoCa(coca_config(**changes)).eval()
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Every weight away from where it starts, so that none can be forgotten."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return module
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

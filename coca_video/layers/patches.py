@@ -14,13 +14,16 @@ class Stem(str, Enum):
 
 
 class PatchEmbedding(nn.Module):
-    """'b c h w' -> 'b n d' with n = (h / patch_size) (w / patch_size)."""
+    """'b c h w' -> 'b n d' with n = (h / patch_size) (w / patch_size).
 
-    def __init__(self, width: int, *, patch_size: int, stem: Stem):
+    bias: of the plain projection; the convolutions of the stem have norms instead.
+    """
+
+    def __init__(self, width: int, *, patch_size: int, stem: Stem, bias: bool = True):
         super().__init__()
         self.patch_size = patch_size
         if stem is Stem.patch:
-            self.project = nn.Conv2d(3, width, patch_size, stride=patch_size)
+            self.project = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=bias)
         else:
             self.project = _conv_stem(width, patch_size=patch_size)
 

@@ -1,17 +1,32 @@
-"""CoCa: one image encoder, two poolers in cascade, one split decoder; pictures are videos of one frame."""
+"""CoCa: one image encoder, two attentional poolers, one split decoder; pictures are videos of one frame."""
 
 import math
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
-from coca_video.layers.pooler import AttentionalPooler
-from coca_video.layers.positions import TimePositions
+from coca_video.layers.linear import Linear
+from coca_video.models.adaptors import (
+    Adaptor,
+    AttentionalPooling,
+    Factorised,
+    JointSpaceTime,
+    MeanPooling,
+    TemporalConfig,
+    masked_mean,
+)
 from coca_video.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from coca_video.models.text_decoder import MultimodalDecoder, TextDecoderConfig, UnimodalDecoder
+from coca_video.models.poolers import Poolers, PoolerStyle
+from coca_video.models.text_decoder import (
+    EMBEDDING_STD,
+    Memory,
+    MultimodalDecoder,
+    TextDecoderConfig,
+    UnimodalDecoder,
+)
 
 
 @dataclass
@@ -20,10 +35,11 @@ class CoCaConfig:
 
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text: TextDecoderConfig = field(default_factory=TextDecoderConfig)
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
     embed_dim: int = 768  # the space shared by clips and texts
-    num_caption_queries: int = 256
+    poolers: PoolerStyle = PoolerStyle.cascade
+    num_caption_queries: int = 256  # 0 = captions are written from the image tokens themselves
     num_pooler_heads: int = 12
-    num_time_positions: int = 0  # frames with a learned position of their own; 0 = frames are a set
     init_temperature: float = 0.07
 
 
@@ -35,12 +51,27 @@ class CoCaOutput:
     logit_scale: Tensor  # scalar, 1 / temperature
 
 
-class CoCa(nn.Module):
-    """Contrastive captioner (arXiv 2205.01917) with VideoCoCa's attentional pooling over frames (2212.04979).
+class Heads(nn.Module):
+    """The last linear maps: clips and texts into their shared space, text features onto the vocabulary."""
 
-    'b t c h w' --image encoder per frame--> 'b (t n) d' --generative pooler--> caption memory 'b q d'
-    --contrastive pooler--> video embedding 'b e'. Text: unimodal layers -> text embedding 'b e' and, through
-    the multimodal layers, logits. One forward serves both losses.
+    def __init__(self, width: int, *, embed_dim: int, vocab_size: int, init_temperature: float):
+        super().__init__()
+        self.video = Linear(width, embed_dim, bias=False)
+        self.text = Linear(width, embed_dim, bias=False)
+        self.vocabulary = Linear(width, vocab_size, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
+        for projection in (self.video, self.text):
+            nn.init.orthogonal_(projection.weight)
+        nn.init.normal_(self.vocabulary.weight, std=EMBEDDING_STD)  # the first loss is close to ln v
+
+
+class CoCa(nn.Module):
+    """Contrastive captioner (arXiv 2205.01917) on clips, with VideoCoCa's adaptors (2212.04979).
+
+    'b t c h w' --image encoder--> 'b t n d' --adaptor, poolers--> caption memory 'b q d' and video embedding
+    'b e'. Text: unimodal layers -> text embedding 'b e' and, through the multimodal layers, logits. One
+    forward serves both losses. The attributes that are modules are also the names by which its parts are
+    tuned: image_encoder, poolers, temporal, unimodal, multimodal, heads.
     """
 
     def __init__(self, config: CoCaConfig):
@@ -48,48 +79,39 @@ class CoCa(nn.Module):
         self.config = config
         width = config.text.width
         self.image_encoder = ImageEncoder(config.image)
-        self.time_positions = (
-            TimePositions(config.num_time_positions, config.image.width)
-            if config.num_time_positions
-            else None
-        )
-        self.caption_pooler = AttentionalPooler(
+        self.poolers = Poolers(
             width,
             config.num_pooler_heads,
+            image_width=config.image.width,
             num_queries=config.num_caption_queries,
-            memory_width=config.image.width,
+            style=config.poolers,
         )
-        self.contrastive_pooler = AttentionalPooler(
-            width, config.num_pooler_heads, num_queries=1, memory_width=width
-        )
+        self.temporal = build_adaptor(config)
         self.unimodal = UnimodalDecoder(config.text)
-        self.multimodal = MultimodalDecoder(config.text, memory_width=width)
-        self.video_projection = nn.Linear(width, config.embed_dim, bias=False)
-        self.text_projection = nn.Linear(width, config.embed_dim, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / config.init_temperature)))
-        for projection in (self.video_projection, self.text_projection):
-            nn.init.orthogonal_(projection.weight)
+        # What the factorised adaptor remembers are summaries, not what the caption pooler made.
+        is_factorised = config.temporal.adaptor is Adaptor.factorised
+        memory_width = width if is_factorised else self.poolers.memory_width
+        self.multimodal = MultimodalDecoder(config.text, memory_width=memory_width)
+        self.heads = Heads(
+            width,
+            embed_dim=config.embed_dim,
+            vocab_size=config.text.vocab_size,
+            init_temperature=config.init_temperature,
+        )
 
     def encode_frames(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """'b t c h w', normalised pixels -> tokens 'b t n d', each frame on its own.
+        """'b t c h w', normalised pixels -> tokens 'b t n d'.
 
-        frame_mask: bool 'b t'; padding frames are not encoded, their tokens are zero.
+        frame_mask: bool 'b t'; padding frames are not encoded, their tokens mean nothing. Each frame is
+        encoded on its own, but by the joint adaptor.
         """
-        if frame_mask is None:
-            frame_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
-        real = self.image_encoder(frames[frame_mask])
-        tokens = real.new_zeros(*frame_mask.shape, *real.shape[1:])
-        tokens[frame_mask] = real
-        return tokens
+        return self.temporal.encode(self.image_encoder, frames, frame_mask)
 
-    def pool(self, tokens: Tensor, frame_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """tokens 'b t n d', frame_mask bool 'b t' -> caption memory 'b q d', video embedding 'b e'."""
-        if self.time_positions is not None:
-            tokens = self.time_positions(tokens, frame_mask)
-        mask = None if frame_mask is None else repeat(frame_mask, "b t -> b (t n)", n=tokens.shape[2])
-        memory = self.caption_pooler(rearrange(tokens, "b t n d -> b (t n) d"), mask=mask)
-        pooled = rearrange(self.contrastive_pooler(memory), "b 1 d -> b d")
-        return memory, F.normalize(self.video_projection(pooled), dim=-1)
+    def pool(self, tokens: Tensor, frame_mask: Tensor | None = None) -> tuple[Memory, Tensor]:
+        """tokens 'b t n d', frame_mask bool 'b t' -> caption memory 'b q d', unit video embedding 'b e'."""
+        pooled = self.temporal.pool(self.poolers, tokens, frame_mask)
+        embeddings = F.normalize(self.heads.video(pooled.summaries), dim=-1)
+        return pooled.memory, F.normalize(masked_mean(embeddings, pooled.summary_mask), dim=-1)
 
     def encode_video(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """'b t c h w', bool 'b t' -> unit video embeddings 'b e'."""
@@ -101,11 +123,11 @@ class CoCa(nn.Module):
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids 'b l', mask bool 'b l' -> unit text embeddings 'b e'."""
-        return F.normalize(self.text_projection(self.unimodal(ids, mask)[1]), dim=-1)
+        return F.normalize(self.heads.text(self.unimodal(ids, mask)[1]), dim=-1)
 
-    def caption_logits(self, memory: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Caption memory 'b q d', text so far ids and mask 'b l' -> logits 'b l v'."""
-        return self.multimodal(self.unimodal(ids, mask)[0], memory)
+    def caption_logits(self, memory: Memory, ids: Tensor) -> Tensor:
+        """The text so far, ids 'b l' -> logits 'b l v'; padding must come last."""
+        return self.heads.vocabulary(self.multimodal(self.unimodal.features(ids), memory))
 
     def forward(
         self, frames: Tensor, ids: Tensor, text_mask: Tensor, frame_mask: Tensor | None = None
@@ -115,7 +137,24 @@ class CoCa(nn.Module):
         text, sentence = self.unimodal(ids, text_mask)
         return CoCaOutput(
             video_embedding=video_embedding,
-            text_embedding=F.normalize(self.text_projection(sentence), dim=-1),
-            logits=self.multimodal(text, memory),
-            logit_scale=self.log_scale.exp(),
+            text_embedding=F.normalize(self.heads.text(sentence), dim=-1),
+            logits=self.heads.vocabulary(self.multimodal(text, memory)),
+            logit_scale=self.heads.log_scale.exp(),
         )
+
+
+def build_adaptor(config: CoCaConfig) -> nn.Module:
+    """The temporal part alone, with fresh weights: what a model that comes from pictures has not learned."""
+    temporal, text = config.temporal, config.text
+    if temporal.adaptor is Adaptor.factorised:
+        return Factorised(
+            text.width,
+            text.num_heads,
+            text.mlp_width,
+            num_layers=temporal.num_layers,
+            num_positions=temporal.num_positions,
+        )
+    if temporal.adaptor is Adaptor.mean:
+        return MeanPooling()
+    kind = JointSpaceTime if temporal.adaptor is Adaptor.joint else AttentionalPooling
+    return kind(config.image.width, num_positions=temporal.num_positions)

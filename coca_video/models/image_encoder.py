@@ -1,12 +1,20 @@
-"""The ViT that encodes one frame (CoCa, section 3.2)."""
+"""The ViT that encodes frames (CoCa, section 3.2)."""
 
 from dataclasses import dataclass
+from enum import Enum
 
+import torch
+from einops import repeat
 from torch import Tensor, nn
 
 from coca_video.layers.patches import PatchEmbedding, Stem
 from coca_video.layers.positions import SpacePositions
 from coca_video.layers.transformer import Block, init_linears
+
+
+class ImageStyle(str, Enum):
+    coca = "coca"  # patches alone, a norm behind the blocks
+    clip = "clip"  # a class token before the patches, the norm before the blocks, no bias in the patches
 
 
 @dataclass
@@ -17,6 +25,7 @@ class ImageEncoderConfig:
     num_layers: int = 12
     num_heads: int = 12
     mlp_width: int = 3072
+    style: ImageStyle = ImageStyle.coca
     stem: Stem = Stem.patch
     dropout: float = 0.0
 
@@ -29,23 +38,40 @@ class ImageEncoderConfig:
     def num_patches(self) -> int:
         return (self.image_size // self.patch_size) ** 2
 
+    @property
+    def num_class_tokens(self) -> int:
+        """Tokens that stand before the patches."""
+        return 1 if self.style is ImageStyle.clip else 0
+
 
 class ImageEncoder(nn.Module):
-    """Pixels 'b c h w' -> tokens 'b n d', without a class token: the poolers summarise."""
+    """Pixels 'b c h w' -> tokens 'b n d': the patches, behind a class token in the style of CLIP."""
 
     def __init__(self, config: ImageEncoderConfig):
         super().__init__()
-        self.patches = PatchEmbedding(config.width, patch_size=config.patch_size, stem=config.stem)
+        is_clip = config.style is ImageStyle.clip
+        self.patches = PatchEmbedding(
+            config.width, patch_size=config.patch_size, stem=config.stem, bias=not is_clip
+        )
         self.positions = SpacePositions(config.num_patches, config.width)
+        if is_clip:
+            self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
+            self.class_position = nn.Parameter(torch.randn(config.width) * 0.02)
+        self.num_class_tokens = config.num_class_tokens
+        self.norm_first = nn.LayerNorm(config.width) if is_clip else nn.Identity()
         self.blocks = nn.ModuleList(
             Block(config.width, config.num_heads, config.mlp_width, dropout=config.dropout)
             for _ in range(config.num_layers)
         )
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = nn.Identity() if is_clip else nn.LayerNorm(config.width)
         init_linears(self)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels: 'b c h w', normalised; returns 'b n d'. Other sizes than image_size resize the positions.
+        """pixels: 'b c h w', normalised; returns 'b n d'."""
+        return self.encode(self.embed(pixels))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """'b c h w' -> the tokens 'b n d' before the first block; other sizes resize the positions.
 
         Raises ValueError for a picture that is not square: the number of patches alone would not tell.
         """
@@ -53,6 +79,13 @@ class ImageEncoder(nn.Module):
         if height != width:
             raise ValueError(f"pixels must be square, got {height} x {width}")
         x = self.positions(self.patches(pixels))
+        if self.num_class_tokens:
+            first = repeat(self.class_token + self.class_position, "d -> b 1 d", b=len(x))
+            x = torch.cat([first, x], dim=1)
+        return self.norm_first(x)
+
+    def encode(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The blocks over tokens 'b n d', of one frame or of several; mask: bool 'b n'."""
         for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+            tokens = block(tokens, mask=mask)
+        return self.norm(tokens)

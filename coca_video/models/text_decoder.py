@@ -1,14 +1,22 @@
 """The two halves of CoCa's decoder: unimodal layers that read text alone, multimodal ones that also look."""
 
+import warnings
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
+import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor, nn
 
-from coca_video.layers.transformer import Block, init_linears
+from coca_video.layers.transformer import Block, BlockCache, init_linears
 
 EMBEDDING_STD = 0.02
+
+
+class TextStyle(str, Enum):
+    coca = "coca"  # the paper's
+    open_clip = "open_clip"  # its [CLS] has a position and its mask is one off; two MLPs a multimodal layer
 
 
 @dataclass
@@ -20,7 +28,39 @@ class TextDecoderConfig:
     num_multimodal_layers: int = 12
     num_heads: int = 12
     mlp_width: int = 3072
+    style: TextStyle = TextStyle.coca
     dropout: float = 0.0
+
+
+@dataclass
+class Memory:
+    """What captions are written from: the clip, as the multimodal layers see it."""
+
+    tokens: Tensor  # 'b q d'
+    mask: Tensor | None = None  # bool 'b q', True = real; None = all
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, clips: slice | Tensor) -> "Memory":
+        return Memory(self.tokens[clips], None if self.mask is None else self.mask[clips])
+
+    def to(self, device: torch.device | str) -> "Memory":
+        return Memory(self.tokens.to(device), None if self.mask is None else self.mask.to(device))
+
+    @staticmethod
+    def cat(parts: list["Memory"]) -> "Memory":
+        """Memories of batches of clips as one, padded to the longest."""
+        longest = max(part.tokens.shape[1] for part in parts)
+        if all(part.mask is None and part.tokens.shape[1] == longest for part in parts):
+            return Memory(torch.cat([part.tokens for part in parts]))
+        tokens, masks = [], []
+        for part in parts:
+            mask = part.tokens.new_ones(part.tokens.shape[:2], dtype=torch.bool)
+            missing = longest - part.tokens.shape[1]
+            tokens.append(F.pad(part.tokens, (0, 0, 0, missing)))
+            masks.append(F.pad(mask if part.mask is None else part.mask, (0, missing)))
+        return Memory(torch.cat(tokens), torch.cat(masks))
 
 
 class UnimodalDecoder(nn.Module):
@@ -28,9 +68,13 @@ class UnimodalDecoder(nn.Module):
 
     def __init__(self, config: TextDecoderConfig):
         super().__init__()
+        self.context_length = config.context_length
+        self.is_open_clip = config.style is TextStyle.open_clip
         self.tokens = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.randn(config.context_length, config.width) * 0.01)
         self.cls = nn.Parameter(torch.randn(config.width) * 0.02)
+        if self.is_open_clip:
+            self.cls_position = nn.Parameter(torch.randn(config.width) * 0.01)
         self.blocks = nn.ModuleList(
             Block(config.width, config.num_heads, config.mlp_width, dropout=config.dropout)
             for _ in range(config.num_unimodal_layers)
@@ -42,45 +86,88 @@ class UnimodalDecoder(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """ids: 'b l', mask: bool 'b l' (True = real) -> text features 'b l d', sentence feature 'b d'.
 
-        [CLS] stands at index l and has no position of its own, so that the amount of padding before it
-        changes nothing. No text token sees it: it is last and the layers are causal.
-        Raises ValueError for a text longer than the context.
+        [CLS] stands behind the text and has no position that depends on l, so that the amount of padding
+        before it changes nothing. No text token sees it: it is last and the layers are causal.
+        A text longer than the context is cut, with a warning.
         """
-        if ids.shape[1] > len(self.positions):
-            raise ValueError(f"text must have at most {len(self.positions)} tokens, got {ids.shape[1]}")
+        ids = self._cut(ids)
+        length = ids.shape[1]
+        mask = mask[:, :length]
+        if self.is_open_clip:
+            ids, mask = self._as_open_clip(ids, mask)
         x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        x = torch.cat([x, repeat(self.cls, "d -> b 1 d", b=len(ids))], dim=1)
-        mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
+        cls = self.cls + self.cls_position if self.is_open_clip else self.cls
+        x = torch.cat([x, repeat(cls, "d -> b 1 d", b=len(ids))], dim=1)
+        if not self.is_open_clip:
+            mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
         for block in self.blocks:
             x = block(x, mask=mask, causal=True)
-        return x[:, :-1], self.norm_cls(x[:, -1])
+        return x[:, :length], self.norm_cls(x[:, -1])
+
+    def features(self, ids: Tensor) -> Tensor:
+        """ids 'b l' -> text features 'b l d', without the work for [CLS]; padding must come last."""
+        ids = self._cut(ids)
+        x = self.tokens(ids) + self.positions[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x, causal=True)
+        return x
+
+    def step(self, ids: Tensor, caches: list[BlockCache], places: Tensor) -> Tensor:
+        """`features` of the next tokens alone: ids 'r l' at places int 'l' -> 'r l d'; adds to the caches."""
+        x = self.tokens(ids) + self.positions[places]
+        for block, cache in zip(self.blocks, caches):
+            x = block.step(x, cache, places)
+        return x
+
+    def _as_open_clip(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Padding of id 0, one more, and the validity 'b l + 1' of the keys as open_clip's weights know it.
+
+        It puts [CLS]'s own True in front of the text's mask instead of behind it: each token is judged by
+        the one before it. [CLS] thus sees the first pad, and itself only behind a text that fills the
+        context.
+        """
+        ids = ids.masked_fill(~mask, 0)
+        shifted = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
+        if ids.shape[1] == self.context_length:
+            return ids, shifted
+        ids = torch.cat([ids, ids.new_zeros(len(ids), 1)], dim=1)
+        return ids, torch.cat([shifted, mask.new_zeros(len(mask), 1)], dim=1)
+
+    def _cut(self, ids: Tensor) -> Tensor:
+        if ids.shape[1] > self.context_length:
+            # Text and line are constant, so that Python shows it once.
+            warnings.warn(f"a text was cut to the model's context of {self.context_length} tokens")
+        return ids[:, : self.context_length]
 
 
 class MultimodalDecoder(nn.Module):
-    """Causal layers with cross-attention to the caption memory, then the vocabulary's logits."""
+    """Causal layers with cross-attention to the caption memory: from text features to the vocabulary."""
 
     def __init__(self, config: TextDecoderConfig, *, memory_width: int):
         super().__init__()
-        self.blocks = nn.ModuleList(
-            Block(
-                config.width,
-                config.num_heads,
-                config.mlp_width,
-                memory_width=memory_width,
-                dropout=config.dropout,
-            )
-            for _ in range(config.num_multimodal_layers)
-        )
+        self.blocks = nn.ModuleList()
+        sizes = (config.width, config.num_heads, config.mlp_width)
+        cross = {"memory_width": memory_width, "dropout": config.dropout}
+        for _ in range(config.num_multimodal_layers):
+            if config.style is TextStyle.open_clip:
+                self.blocks.append(Block(*sizes, dropout=config.dropout))
+                self.blocks.append(Block(*sizes, self_attention=False, norm_memory=True, **cross))
+            else:
+                self.blocks.append(Block(*sizes, **cross))
         self.norm = nn.LayerNorm(config.width)
-        self.vocabulary = nn.Linear(config.width, config.vocab_size, bias=False)
         init_linears(self)
-        nn.init.normal_(self.vocabulary.weight, std=EMBEDDING_STD)  # the first loss is close to ln v
 
-    def forward(self, text: Tensor, memory: Tensor) -> Tensor:
-        """text: 'b l d' from the unimodal layers, memory: 'b q d_memory'; returns logits 'b l v'.
+    def forward(self, text: Tensor, memory: Memory) -> Tensor:
+        """text: 'b l d' from the unimodal layers; returns 'b l d', normalised.
 
         Needs no text mask: padding comes last, and no token looks ahead.
         """
         for block in self.blocks:
-            text = block(text, memory, causal=True)
-        return self.vocabulary(self.norm(text))
+            text = block(text, memory.tokens, causal=True, memory_mask=memory.mask)
+        return self.norm(text)
+
+    def step(self, text: Tensor, caches: list[BlockCache], places: Tensor) -> Tensor:
+        """`forward` of the next tokens alone: text 'r l d' at places int 'l' -> 'r l d'; fills caches."""
+        for block, cache in zip(self.blocks, caches):
+            text = block.step(text, cache, places)
+        return self.norm(text)

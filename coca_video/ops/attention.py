@@ -53,6 +53,17 @@ def attend(
     return out * sees_something.unsqueeze(-1)
 
 
+def attention_weights(q: Tensor, k: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """What `attend` multiplies the values by, 'b heads l s': a row sums to 1, or to 0 if it sees no key."""
+    _check_shapes(q, k, k, mask)
+    visible = _visible_keys(q, k, mask=mask, causal=False)
+    scores = torch.einsum("blhd,bshd->bhls", q, k) * q.shape[-1] ** -0.5
+    if visible is None:
+        return scores.softmax(dim=-1)
+    hidden = ~visible.unsqueeze(1)
+    return scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(hidden, 0.0)
+
+
 def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
     fits = k.shape == v.shape and q.shape[0] == k.shape[0] and q.shape[2:] == k.shape[2:]
     if not fits:

@@ -26,6 +26,12 @@ def test_sides_must_be_multiples_of_the_patch(stem, size):
         PatchEmbedding(8, patch_size=4, stem=stem)(torch.zeros(1, 3, *size))
 
 
+def test_the_projection_can_do_without_a_bias():
+    patches = PatchEmbedding(6, patch_size=4, stem=Stem.patch, bias=False)
+    assert [name for name, _ in patches.named_parameters()] == ["project.weight"]
+    assert (patches(torch.zeros(1, 3, 8, 8)) == 0).all()
+
+
 def test_conv_stem_makes_the_same_grid():
     torch.manual_seed(0)
     patches = PatchEmbedding(8, patch_size=8, stem=Stem.conv).eval()

@@ -4,7 +4,7 @@ import torch
 from tiny import noise
 from torch import nn
 
-from coca_video.layers.transformer import Block, Mlp, MultiHeadAttention, init_linears
+from coca_video.layers.transformer import Block, BlockCache, KeyValues, Mlp, MultiHeadAttention, init_linears
 
 
 def with_biases(module: nn.Module) -> nn.Module:
@@ -53,26 +53,72 @@ def test_mlp_uses_the_exact_gelu():
     reference.assert_equal_with_gradients(mlp, plain, noise(2, 3, 4))
 
 
-def test_block_adds_each_part_to_its_normed_input():
-    block = with_biases(Block(12, 3, 20, memory_width=7))
-    causal = torch.ones(2, 5, 5, dtype=torch.bool).tril()
-    everything = torch.ones(2, 5, 4, dtype=torch.bool)
+MEMORY_MASK = torch.tensor([[True, True, False, True], [True, False, False, False]])
+BLOCKS = [  # settings of a block, and its parts
+    ({}, ["self", "mlp"]),
+    ({"memory_width": 7}, ["self", "cross", "mlp"]),
+    ({"memory_width": 7, "norm_memory": True}, ["self", "cross", "mlp"]),
+    ({"memory_width": 7, "norm_memory": True, "self_attention": False}, ["cross", "mlp"]),
+]
+every_block = pytest.mark.parametrize("settings, parts", BLOCKS)
 
-    def plain(x, memory):
-        normed = reference.layer_norm(x, block.norm_self)
-        x = x + reference.multi_head(block.self_attention, normed, normed, causal)
-        normed = reference.layer_norm(x, block.norm_cross)
-        x = x + reference.multi_head(block.cross_attention, normed, memory, everything)
+
+@pytest.mark.parametrize("memory_mask", [None, MEMORY_MASK], ids=["all", "masked"])
+@every_block
+def test_block_adds_each_part_to_its_normed_input(settings, parts, memory_mask):
+    block = with_biases(Block(12, 3, 20, **settings))
+    causal = torch.ones(2, 5, 5, dtype=torch.bool).tril()
+    visible = torch.ones_like(MEMORY_MASK) if memory_mask is None else memory_mask
+
+    def plain(x, *memory):
+        if "self" in parts:
+            normed = reference.layer_norm(x, block.norm_self)
+            x = x + reference.multi_head(block.self_attention, normed, normed, causal)
+        if "cross" in parts:
+            read = memory[0]
+            if "norm_memory" in settings:
+                read = reference.layer_norm(read, block.norm_memory)
+            normed, seen = reference.layer_norm(x, block.norm_cross), torch.stack([visible] * 5, dim=1)
+            x = x + reference.multi_head(block.cross_attention, normed, read, seen)
         return x + block.mlp(reference.layer_norm(x, block.norm_mlp))
 
+    inputs = [noise(2, 5, 12), noise(2, 4, 7, seed=1)]
     reference.assert_equal_with_gradients(
-        lambda x, memory: block(x, memory, causal=True), plain, noise(2, 5, 12), noise(2, 4, 7, seed=1)
+        lambda *inputs: block(*inputs, causal=True, memory_mask=memory_mask),
+        plain,
+        *inputs[: 2 if "cross" in parts else 1],
     )
 
 
-def test_block_without_memory_has_no_cross_attention():
-    names = {name.split(".")[0] for name, _ in Block(12, 3, 20).named_parameters()}
-    assert names == {"norm_self", "self_attention", "norm_mlp", "mlp"}
+@every_block
+def test_block_has_the_weights_of_its_parts_alone(settings, parts):
+    names = {name.split(".")[0] for name, _ in Block(12, 3, 20, **settings).named_parameters()}
+    expected = {"norm_mlp", "mlp", *(f"norm_{part}" for part in parts)}
+    expected |= {f"{part}_attention" for part in parts if part != "mlp"}
+    assert names == expected | ({"norm_memory"} if "norm_memory" in settings else set())
+
+
+@every_block
+@torch.no_grad()
+def test_steps_equal_one_forward(settings, parts):
+    """Three texts a clip, token by token behind a beginning of two; they read their clip's memory as one."""
+    block = with_biases(Block(12, 3, 20, **settings))
+    x, memory = noise(6, 5, 12), noise(2, 4, 7, seed=1)
+    clips = torch.arange(2).repeat_interleave(3)
+    whole = block(x, memory[clips], causal=True, memory_mask=MEMORY_MASK[clips])
+    room = KeyValues(*(100 * noise(6, 8, 3, 4, seed=seed).detach() for seed in (2, 3)))  # holds anything
+    cache = BlockCache(room, *block.read_memory(memory, MEMORY_MASK))
+    steps = [block.step(x[:, places], cache, places) for places in torch.arange(5).split([2, 1, 1, 1])]
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, atol=1e-5, rtol=0)
+
+
+def test_the_weights_are_those_of_the_forward():
+    attention = with_biases(MultiHeadAttention(12, 3, memory_width=7))
+    x, memory = noise(2, 5, 12), noise(2, 4, 7, seed=1)
+    weights = attention.weights(x, memory, mask=MEMORY_MASK)
+    values = reference.linear(memory, attention.value).unflatten(-1, (3, 4))
+    read = torch.einsum("bhls,bshd->blhd", weights, values).flatten(2)
+    torch.testing.assert_close(reference.linear(read, attention.out), attention(x, memory, mask=MEMORY_MASK))
 
 
 def test_dropout_is_for_training_only():

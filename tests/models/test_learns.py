@@ -1,12 +1,14 @@
 import torch
-from tiny import coca, text_config
+from tiny import coca, temporal_config, text_config
 
 from coca_video.data.samples import Batch, Sample, collate
-from coca_video.data.tokenizer import BEGIN, END, Tokenizer
+from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
-from coca_video.generate import greedy
+from coca_video.generate import Rules, greedy
 from coca_video.metrics.ranking import retrieval_figures
+from coca_video.models.adaptors import Adaptor
 from coca_video.models.coca import CoCa
+from coca_video.models.decoding import CachedDecoder
 from coca_video.training.optim import OptimizerConfig, build_optimizer, build_schedule
 from coca_video.training.step import LossConfig, compute_losses, update
 
@@ -17,6 +19,7 @@ LIGHTS = {
     "bright": (230, 230),
 }
 NUM_STEPS = 200
+MAX_LENGTH = 12  # ids in a text
 
 
 def batch_of_lights(tokenizer: Tokenizer) -> Batch:
@@ -25,7 +28,7 @@ def batch_of_lights(tokenizer: Tokenizer) -> Batch:
     for text, levels in LIGHTS.items():
         levels = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1)
         samples.append(Sample(levels.expand(-1, 3, 16, 16), text, text))
-    return collate(samples, tokenizer, max_length=12)
+    return collate(samples, tokenizer, max_length=MAX_LENGTH)
 
 
 def trained(model: CoCa, frames: torch.Tensor, batch: Batch) -> CoCa:
@@ -47,7 +50,8 @@ def test_learns():
     frames = Preprocessing().normalised(batch.frames)
     with torch.enable_grad():
         text = text_config(vocab_size=tokenizer.vocab_size)
-        model = trained(coca(text=text, num_time_positions=3), frames, batch)
+        temporal = temporal_config(Adaptor.attentional)
+        model = trained(coca(text=text, temporal=temporal), frames, batch)
 
     video = model.encode_video(frames, batch.frame_mask)
     similarity = video @ model.encode_text(batch.ids, batch.text_mask).T
@@ -55,11 +59,7 @@ def test_learns():
     assert retrieval_figures(similarity.T)["R@1"] == 100
 
     memory = model.pool(model.encode_frames(frames), batch.frame_mask)[0]
-    written = greedy(
-        lambda ids: model.caption_logits(memory, ids, torch.ones_like(ids, dtype=torch.bool))[:, -1],
-        batch_size=len(batch),
-        begin=BEGIN,
-        end=END,
-        max_length=12,
-    )
-    assert [tokenizer.decode(ids) for ids in written] == list(LIGHTS)
+    decoder = CachedDecoder(model, memory, texts_per_clip=1, max_length=MAX_LENGTH)
+    prompts = torch.full((len(batch), 1), tokenizer.begin)
+    written = greedy(decoder, prompts, rules=Rules(end=tokenizer.end, max_length=MAX_LENGTH))
+    assert [tokenizer.decode(ids) for ids in written.ids[:, 0]] == list(LIGHTS)

@@ -3,7 +3,7 @@ import reference
 import torch
 from tiny import noise
 
-from coca_video.ops.attention import Backend, attend
+from coca_video.ops.attention import Backend, attend, attention_weights
 
 BATCH, HEADS, SIZE = 2, 3, 4
 
@@ -82,6 +82,34 @@ def test_causal_after_a_cache_is_the_end_of_the_whole():
     q, k, v = queries_keys_values(7, 7)
     whole = attend(q, k, v, causal=True)
     torch.testing.assert_close(attend(q[:, -2:], k, v, causal=True), whole[:, -2:])
+
+
+@pytest.mark.parametrize("case", ["plain", "mask of the keys", "mask of query and key", "a row without keys"])
+def test_the_weights_are_what_attend_multiplies_by(case):
+    """With the identity as values, what comes out are the weights."""
+    if case == "a row without keys":
+        mask = random_mask(BATCH, 5, 7)
+        mask[0, 2] = False
+    else:
+        mask = CASES[case][2]
+    identity = torch.eye(7).view(1, 7, 1, 7).expand(BATCH, 7, HEADS, 7)
+    reference.assert_equal_with_gradients(
+        lambda q, k: attention_weights(q, k, mask=mask),
+        lambda q, k: attend(q, k, identity, mask=mask).transpose(1, 2),
+        noise(BATCH, 5, HEADS, 7),
+        noise(BATCH, 7, HEADS, 7, seed=1),
+    )
+
+
+def test_weights_sum_to_one_or_nothing():
+    q, k, _ = queries_keys_values(5, 7)
+    mask = random_mask(BATCH, 5, 7)
+    mask[0, 2] = False
+    weights = attention_weights(q, k, mask=mask)
+    hidden = ~mask.unsqueeze(1).expand(BATCH, HEADS, 5, 7)
+    assert weights.shape == hidden.shape and (weights[hidden] == 0).all() and (weights[~hidden] > 0).all()
+    expected = mask.any(dim=-1).float().unsqueeze(1).expand(BATCH, HEADS, 5)
+    torch.testing.assert_close(weights.sum(dim=-1), expected)
 
 
 def test_xformers_refuses_the_cpu():
