@@ -1,5 +1,11 @@
-"""A byte-level BPE tokenizer that is trained on a corpus and stored with the model."""
+"""Text <-> ids: what all tokenizers share, and the byte-level BPE that is trained on a corpus.
 
+A tokenizer is stored with its model as a tokenizer.json, the format of the `tokenizers` library.
+"""
+
+import functools
+import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,39 +16,51 @@ from torch import Tensor
 
 from coca_video.errors import InputError
 
-PAD, BEGIN, END = 0, 1, 2
-NUM_SPECIAL = 3
-
 
 class Tokenizer:
-    """Text <-> ids: BEGIN, the text's BPE tokens, END.
+    """Text <-> ids: `begin`, the text's BPE tokens, `end`. This class itself is the one trained on a corpus.
 
     The special ids lie before the BPE vocabulary and exist nowhere inside it, so that no text, not even
     "<pad>", can ever produce one. Every byte is a token: any text can be written, none is unknown.
+
+    definition: the BPE and what surrounds it, as the text of a tokenizer.json.
     """
 
-    def __init__(self, bpe: BpeTokenizer):
-        self._bpe = bpe
+    pad, begin, end = 0, 1, 2
+    num_special = 3
+    first_id = 3  # of the BPE's tokens
 
-    @classmethod
-    def train(cls, corpus: Iterable[str], *, vocab_size: int) -> "Tokenizer":
+    def __init__(self, definition: str):
+        self._bpe = BpeTokenizer.from_str(definition)
+
+    @staticmethod
+    def train(corpus: Iterable[str], *, vocab_size: int) -> "Tokenizer":
         """Learns at most vocab_size ids (special ones included) from the corpus."""
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        if vocab_size < NUM_SPECIAL + len(alphabet):
-            raise ValueError(f"vocab_size must be at least {NUM_SPECIAL + len(alphabet)}, got {vocab_size}")
+        alphabet, num_special = pre_tokenizers.ByteLevel.alphabet(), Tokenizer.num_special
+        if vocab_size < num_special + len(alphabet):
+            raise ValueError(f"vocab_size must be at least {num_special + len(alphabet)}, got {vocab_size}")
         bpe = BpeTokenizer(models.BPE())
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         bpe.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - NUM_SPECIAL, initial_alphabet=alphabet, show_progress=False
+            vocab_size=vocab_size - num_special, initial_alphabet=alphabet, show_progress=False
         )
         bpe.train_from_iterator(corpus, trainer)
-        return cls(bpe)
+        return Tokenizer(bpe.to_str())
 
-    @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
+    @staticmethod
+    def load(path: Path) -> "Tokenizer":
+        """The tokenizer of a tokenizer.json: CLIP's if its BPE marks the ends of words, else a trained one.
+
+        Raises InputError, naming the file, for one that cannot be read as either.
+        """
+        from coca_video.data.clip_tokenizer import END_OF_WORD, ClipTokenizer  # here, as it imports this file
+
         try:
-            return cls(BpeTokenizer.from_str(Path(path).read_text(encoding="utf-8")))
+            definition = Path(path).read_text(encoding="utf-8")
+            model = json.loads(definition)["model"]
+            is_clip = model["end_of_word_suffix"] == END_OF_WORD
+            return ClipTokenizer.from_model(model) if is_clip else Tokenizer(definition)
         except Exception as error:  # the library raises bare Exception for a file it cannot read
             raise InputError(f"{path}: not a tokenizer file ({error})") from error
 
@@ -51,29 +69,40 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return NUM_SPECIAL + self._bpe.get_vocab_size()
+        return self.num_special + self._bpe.get_vocab_size()
 
     def encode(self, text: str, *, max_length: int) -> list[int]:
-        """Ids of one text, cut to max_length with END kept."""
+        """Ids of one text, cut to max_length with `end` kept; the first cut of a process warns."""
         if max_length < 2:
             raise ValueError(f"max_length must be at least 2, got {max_length}")
-        ids = [NUM_SPECIAL + i for i in self._bpe.encode(text.encode("utf-8", "replace").decode()).ids]
-        return [BEGIN, *ids[: max_length - 2], END]
+        tokens = self._bpe.encode(self._clean(text)).ids
+        if len(tokens) > max_length - 2:
+            _warn_of_cut(max_length)
+        return [self.begin, *(self.first_id + token for token in tokens[: max_length - 2]), self.end]
 
     def encode_batch(self, texts: list[str], *, max_length: int) -> tuple[Tensor, Tensor]:
         """Texts -> ids 'b l' and mask bool 'b l' (True = real), l being the longest text's length."""
         rows = [self.encode(text, max_length=max_length) for text in texts]
-        ids = torch.full((len(rows), max(map(len, rows))), PAD)
+        ids = torch.full((len(rows), max(map(len, rows))), self.pad)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
-        return ids, ids != PAD
+        return ids, ids != self.pad
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text up to END; special ids are dropped."""
-        tokens = []
+        """The text up to `end`; special ids are dropped."""
+        tokens, num_tokens = [], self._bpe.get_vocab_size()
         for i in map(int, ids):
-            if i == END:
+            if i == self.end:
                 break
-            if i >= NUM_SPECIAL:
-                tokens.append(i - NUM_SPECIAL)
+            if 0 <= i - self.first_id < num_tokens:
+                tokens.append(i - self.first_id)
         return self._bpe.decode(tokens)
+
+    def _clean(self, text: str) -> str:
+        """All of the text but lone surrogates, which no bytes can write."""
+        return text.encode("utf-8", "replace").decode()
+
+
+@functools.cache  # once in a process: the filters of `warnings` forget whenever someone changes them
+def _warn_of_cut(max_length: int) -> None:
+    warnings.warn(f"texts of more than {max_length} tokens are cut")

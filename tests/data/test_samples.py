@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from coca_video.data.samples import Batch, Sample, collate, pad_frames
-from coca_video.data.tokenizer import END, Tokenizer
+from coca_video.data.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_collate(tokenizer):
     assert batch.frames[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
     for text, ids, mask in zip(texts, batch.ids, batch.text_mask):
         assert ids[mask].tolist() == tokenizer.encode(text, max_length=5)
-        assert ids[mask][-1] == END
+        assert ids[mask][-1] == tokenizer.end
 
 
 def test_to_moves_every_tensor(tokenizer):

@@ -1,11 +1,14 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from coca_video.data.tokenizer import BEGIN, END, NUM_SPECIAL, PAD, Tokenizer
+from coca_video.data.tokenizer import Tokenizer
 from coca_video.errors import InputError
 
+PAD, BEGIN, END, NUM_SPECIAL = Tokenizer.pad, Tokenizer.begin, Tokenizer.end, Tokenizer.first_id
 CORPUS = ["a person juggling", "a person jumping over a fence", "the person is jumping"] * 3
 ODD_TEXTS = [
     "",
@@ -19,6 +22,9 @@ ODD_TEXTS = [
     "<pad> <s> </s> [CLS] <unk> <|endoftext|>",
     bytes(range(256)).decode("latin-1"),
 ]
+
+
+FOREIGN = [[], {"model": 1}, {"model": {"type": "WordPiece", "vocab": {}}}, {"model": {"type": "BPE"}}]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def test_training_is_reproducible(tokenizer):
     assert Tokenizer.train(CORPUS, vocab_size=280).to_json() == tokenizer.to_json()
 
 
-@pytest.mark.parametrize("content", ["", "not json", json.dumps({"model": 1}), "\udcff"])
+@pytest.mark.parametrize("content", ["", "not json", *map(json.dumps, FOREIGN), "\udcff"])
 def test_a_bad_file_is_named(tmp_path, content):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -107,3 +113,23 @@ def test_a_bad_file_is_named(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="missing.json: not a tokenizer file"):
         Tokenizer.load(tmp_path / "missing.json")
+
+
+CUT = """
+import warnings
+from coca_video.data.clip_tokenizer import ClipTokenizer, find_clip_vocabulary
+from coca_video.data.tokenizer import Tokenizer
+trained = Tokenizer.train(["a fox"], vocab_size=280)
+for tokenizer in (trained, ClipTokenizer.from_file(find_clip_vocabulary())):
+    for text in ("a fox " * 20, "another " * 20):
+        assert len(tokenizer.encode(text, max_length=9)) == 9
+        warnings.simplefilter("default")  # makes Python forget what it has shown
+tokenizer.encode("a fox", max_length=90)
+"""
+
+
+def test_cutting_is_told_once():
+    """In a process of its own: other tests cut too."""
+    run = subprocess.run([sys.executable, "-c", CUT], capture_output=True, text=True, check=True)
+    assert run.stderr.count("texts of more than 9 tokens are cut") == 1
+    assert run.stderr.count("Warning") == 1
