@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,28 +17,42 @@ from typing import Any, get_type_hints
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.errors import InputError
-from coca_video.models.coca import CoCa, CoCaConfig
+from coca_video.layers.positions import resize_grid
+from coca_video.models.adaptors import TemporalConfig
+from coca_video.models.coca import CoCa, CoCaConfig, build_adaptor
 
-FORMAT = 1
+FORMAT = 2
+TEMPORAL = "temporal."  # how the names of the adaptor's weights begin
 
 
 @dataclass
 class Checkpoint:
+    """A model with what belongs to it. Raises InputError for a tokenizer of another size than the model's."""
+
     model: CoCa
     tokenizer: Tokenizer
     preprocessing: Preprocessing
     trained_on: list[str]  # the data sets these weights have seen
-    path: Path
+    path: Path  # its folder, or another package's file of weights
+    new_weights: list[str] = field(
+        default_factory=list
+    )  # not in the file: they are as at the start of training
+
+    def __post_init__(self) -> None:
+        found, wanted = self.tokenizer.vocab_size, self.model.config.text.vocab_size
+        if found != wanted:
+            raise InputError(f"{self.path}: the tokenizer has {found} ids, the model has {wanted}")
 
     @property
     def hash(self) -> str:
         """sha256 of the weights' file: names the checkpoint in results."""
-        return hashlib.sha256((self.path / "weights.safetensors").read_bytes()).hexdigest()
+        file = self.path if self.path.is_file() else self.path / "weights.safetensors"
+        return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def save_checkpoint(
@@ -49,9 +63,12 @@ def save_checkpoint(
     tokenizer: Tokenizer,
     preprocessing: Preprocessing,
     trained_on: list[str],
-    state: dict,
+    state: dict | None = None,
 ) -> None:
-    """Writes the folder under a temporary name, syncs it to disk and renames it."""
+    """Writes the folder under a temporary name, syncs it to disk and renames it.
+
+    state: what `load_state` gives back to a run that goes on; None for weights that no run can go on from.
+    """
     temporary = path.with_name(path.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -64,7 +81,8 @@ def save_checkpoint(
     }
     (temporary / "config.json").write_text(json.dumps(description, indent=1))
     (temporary / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    torch.save(state, temporary / "state.pt")
+    if state is not None:
+        torch.save(state, temporary / "state.pt")
     for file in temporary.iterdir():
         _sync(file)
     _sync(temporary)
@@ -79,24 +97,44 @@ def _sync(path: Path) -> None:
     os.close(descriptor)
 
 
-def load_checkpoint(path: Path | str, *, num_time_positions: int = 0) -> Checkpoint:
+def load_checkpoint(
+    path: Path | str, *, temporal: TemporalConfig | None = None, image_size: int | None = None
+) -> Checkpoint:
     """The model (in eval mode), tokenizer and preprocessing of a checkpoint, or of a run's newest checkpoint.
 
-    num_time_positions: give a model without time positions this many, which start at zero.
+    temporal and image_size: see `build_model`.
     Raises InputError, naming the file, where the folder is no checkpoint or its weights are another model's.
     """
     path = find_checkpoint(Path(path))
     config, preprocessing, trained_on = _read_description(path / "config.json")
-    are_positions_new = bool(num_time_positions and not config.num_time_positions)
-    if are_positions_new:
-        config.num_time_positions = num_time_positions
+    file = path / "weights.safetensors"
+    model, new = build_model(config, _read_weights(file), file, temporal=temporal, image_size=image_size)
     tokenizer = Tokenizer.load(path / "tokenizer.json")
-    if tokenizer.vocab_size != config.text.vocab_size:
-        sizes = f"{tokenizer.vocab_size} ids, the model has {config.text.vocab_size}"
-        raise InputError(f"{path / 'tokenizer.json'}: the tokenizer has {sizes}")
-    model = CoCa(config)
-    _load_weights(model, path / "weights.safetensors", are_positions_new=are_positions_new)
-    return Checkpoint(model.eval(), tokenizer, preprocessing, trained_on, path)
+    return Checkpoint(model, tokenizer, preprocessing, trained_on, path, new)
+
+
+def build_model(
+    config: CoCaConfig,
+    weights: dict[str, Tensor],
+    path: Path,
+    *,
+    temporal: TemporalConfig | None = None,
+    image_size: int | None = None,
+) -> tuple[CoCa, list[str]]:
+    """The model (in eval mode) of these weights, read from `path`, and the names of its new weights.
+
+    temporal: how a model that has no temporal weights yet, one of pictures say, shall read clips; what the
+        adaptor adds is new. A model that has learned an adaptor keeps it.
+    image_size: pixels; the table of positions is resized.
+    """
+    fresh: dict[str, Tensor] = {}
+    if temporal is not None and not any(name.startswith(TEMPORAL) for name in weights):
+        config = replace(config, temporal=temporal)
+        fresh = build_adaptor(config).state_dict(prefix=TEMPORAL)
+    model = _with_weights(config, weights | fresh, path)
+    if image_size is not None:
+        _resize_positions(model, image_size)
+    return model, list(fresh)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -155,18 +193,32 @@ def _typed(kind: Any, value: Any) -> Any:
     return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value
 
 
-def _load_weights(model: CoCa, path: Path, *, are_positions_new: bool) -> None:
-    """Strict, but for time positions that the checkpoint never had: they stay zero."""
+def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        weights = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: cannot be read as weights ({error})") from error
+
+
+def _with_weights(config: CoCaConfig, weights: dict[str, Tensor], path: Path) -> CoCa:
+    """Strict: every weight has its place and every place its weight."""
+    with torch.device("meta"):  # no time for random weights that are overwritten at once
+        model = CoCa(config)
     expected = model.state_dict()
-    if are_positions_new:
-        weights["time_positions.table"] = expected["time_positions.table"]
     wrong = sorted(expected.keys() ^ weights.keys())
     wrong += sorted(n for n in expected.keys() & weights.keys() if expected[n].shape != weights[n].shape)
     if wrong:
         found = f"{len(wrong)} tensors do not fit config.json's model, the first is {wrong[0]}"
         raise InputError(f"{path}: {found}")
-    model.load_state_dict(weights)
+    model.to_empty(device="cpu").load_state_dict(weights)
+    return model.eval()
+
+
+def _resize_positions(model: CoCa, image_size: int) -> None:
+    patch_size = model.config.image.patch_size
+    if image_size < patch_size or image_size % patch_size:
+        raise InputError(f"image_size must be a multiple of patch_size {patch_size}, got {image_size}")
+    image = replace(model.config.image, image_size=image_size)
+    model.config = replace(model.config, image=image)
+    positions = model.image_encoder.positions
+    positions.table = nn.Parameter(resize_grid(positions.table.detach(), num_patches=image.num_patches))

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from tiny import image_config, noise
+from tiny import image_config, noise, shaken, temporal_config
 
 from coca_video.checkpoint import load_checkpoint, load_state, save_checkpoint, saved_checkpoints
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing, Resize
 from coca_video.errors import InputError
 from coca_video.layers.patches import Stem
+from coca_video.layers.positions import resize_grid
+from coca_video.models.adaptors import Adaptor
 from coca_video.models.coca import CoCa
 
 PREPROCESSING = Preprocessing(resize=Resize("squash"), mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
@@ -60,8 +62,8 @@ def edit_config(path: Path, change) -> None:
 
 
 def test_round_trip(tmp_path):
-    model = coca(image=image_config(stem=Stem("conv")), num_time_positions=3)
-    torch.nn.init.normal_(model.time_positions.table)
+    temporal = temporal_config(Adaptor.factorised)
+    model = shaken(coca(image=image_config(stem=Stem("conv")), temporal=temporal))
     loaded = load_checkpoint(save(tmp_path / "here", model))
     assert loaded.model.config == model.config and loaded.model.config.image.stem is Stem("conv")
     assert loaded.preprocessing == PREPROCESSING and loaded.preprocessing.resize is Resize("squash")
@@ -72,7 +74,17 @@ def test_round_trip(tmp_path):
     weights = loaded.model.state_dict()
     assert weights.keys() == model.state_dict().keys()
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
-    assert not loaded.model.training
+    assert not loaded.model.training and loaded.new_weights == []
+
+
+def test_weights_keep_their_layout(tmp_path):
+    """The conv stem's stays the one that is fast."""
+    model = coca(image=image_config(stem=Stem.conv))
+    loaded = load_checkpoint(save(tmp_path / "here", model)).model
+    strides = {name: weight.stride() for name, weight in loaded.named_parameters()}
+    assert strides == {name: weight.stride() for name, weight in model.named_parameters()}
+    stem = dict(loaded.image_encoder.patches.named_parameters())["project.1.0.weight"]
+    assert stem.is_contiguous(memory_format=torch.channels_last) and not stem.is_contiguous()
 
 
 def test_the_state_comes_back(saved):
@@ -114,19 +126,44 @@ def test_what_a_crash_left_is_no_checkpoint(tmp_path):
     assert sorted(path.name for path in checkpoints.iterdir()) == ["step-0000004", "step-0000008"]
 
 
-def test_more_time_positions_leave_pictures_alone(saved):
-    plain, timed = load_checkpoint(saved).model, load_checkpoint(saved, num_time_positions=5).model
-    assert timed.config.num_time_positions == 5 and not timed.time_positions.table.any()
-    for num_frames in (1, 3):
-        frames = noise(2, num_frames, 3, 16, 16).detach()
-        assert torch.equal(plain.encode_video(frames), timed.encode_video(frames))
+@pytest.mark.parametrize("adaptor", Adaptor)
+def test_an_adaptor_is_new_to_a_checkpoint_of_pictures(saved, adaptor):
+    temporal = temporal_config(adaptor)
+    plain, loaded = load_checkpoint(saved).model, load_checkpoint(saved, temporal=temporal)
+    assert loaded.model.config.temporal == temporal
+    added = {f"temporal.{name}" for name in loaded.model.temporal.state_dict()}
+    assert set(loaded.new_weights) == added == loaded.model.state_dict().keys() - plain.state_dict().keys()
+    assert bool(added) is (adaptor is not Adaptor.mean)
+    fresh = coca(temporal=temporal).temporal  # zeros where the start is nothing
+    for name, weight in loaded.model.temporal.named_parameters():
+        assert weight.isfinite().all() and weight.any() == fresh.get_parameter(name).any(), name
+    pixels = noise(2, 3, 16, 16)
+    expected = plain.encode_image(pixels)
+    torch.testing.assert_close(loaded.model.encode_image(pixels), expected, atol=1e-6, rtol=0)
 
 
-def test_trained_time_positions_are_kept(tmp_path):
-    model = coca(num_time_positions=3)
-    torch.nn.init.normal_(model.time_positions.table)
-    loaded = load_checkpoint(save(tmp_path / "here", model), num_time_positions=5).model
-    assert torch.equal(loaded.time_positions.table, model.time_positions.table)
+@pytest.mark.parametrize("adaptor", [Adaptor.attentional, Adaptor.factorised, Adaptor.joint])
+def test_a_trained_adaptor_is_kept(tmp_path, adaptor):
+    model = coca(temporal=temporal_config(adaptor))
+    shaken(model.temporal)
+    other = temporal_config(Adaptor.attentional, num_positions=5)
+    loaded = load_checkpoint(save(tmp_path / "here", model), temporal=other)
+    assert loaded.model.config.temporal == model.config.temporal and loaded.new_weights == []
+    expected = model.temporal.state_dict()
+    assert all(torch.equal(value, expected[n]) for n, value in loaded.model.temporal.state_dict().items())
+
+
+def test_pictures_of_another_size(saved):
+    plain, larger = load_checkpoint(saved).model, load_checkpoint(saved, image_size=32).model
+    assert larger.config.image.image_size == 32 and plain.config.image.image_size == 16
+    table = resize_grid(plain.image_encoder.positions.table, num_patches=16)
+    assert torch.equal(larger.image_encoder.positions.table, table)
+    pixels = noise(2, 3, 32, 32)
+    assert torch.equal(larger.encode_image(pixels), plain.encode_image(pixels))
+
+
+def test_a_size_that_does_not_fit_the_patches(saved):
+    assert "image_size must be a multiple of patch_size 8, got 20" in refusal(saved, image_size=20)
 
 
 def test_no_such_folder(tmp_path):
@@ -160,7 +197,7 @@ def test_weights_of_another_width(tmp_path, saved):
     other = save(tmp_path / "other", coca(embed_dim=24))
     shutil.copy(other / "weights.safetensors", saved)
     expected = f"{saved / 'weights.safetensors'}: 2 tensors do not fit config.json's model, the first is "
-    assert refusal(saved) == expected + "text_projection.weight"
+    assert refusal(saved) == expected + "heads.text.weight"
 
 
 def test_weights_of_another_depth(tmp_path, saved):
@@ -174,13 +211,13 @@ def test_a_tokenizer_of_another_size(saved):
     path, size, wanted = re.fullmatch(
         r"(.*): the tokenizer has (\d+) ids, the model has (\d+)", refusal(saved)
     ).groups()
-    assert path == str(saved / "tokenizer.json") and int(size) <= 270 < int(wanted) == TOKENIZER.vocab_size
+    assert path == str(saved) and int(size) <= 270 < int(wanted) == TOKENIZER.vocab_size
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda config: config.update(format=2), "format 2, this version reads 1"),
+        (lambda config: config.update(format=1), "format 1, this version reads 2"),
         (lambda config: config["model"].update(depth=3), "unknown key depth"),
         (lambda config: config["model"]["image"].update(depth=3), "unknown key depth"),
         (lambda config: config["model"]["image"].update(stem="none"), "'none' is not a valid Stem"),

@@ -1,0 +1,34 @@
+"""`coca-video COMMAND ...`: every command behind one name."""
+
+import sys
+from pkgutil import resolve_name
+
+# Imported only when called: `--help` needs no torch.
+COMMANDS = {
+    "train": "train a model, or continue an interrupted run",
+    "evaluate": "a checkpoint's figures on a benchmark",
+    "caption": "what a video shows, as a whole and frame by frame",
+    "prepare-data": "fetch a public data set and convert it",
+    "convert": "open_clip checkpoints, in and out",
+    "benchmark": "measure speed and memory",
+}
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return
+    if name not in COMMANDS:
+        print(f"error: {name}: no such command; the choices are {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    from coca_video.cli import run
+
+    sys.argv = [f"coca-video {name}", *arguments]
+    run(lambda: resolve_name(f"coca_video.commands.{name.replace('-', '_')}:main")())
+
+
+def _help() -> str:
+    lines = [f"  {name:14}{what}" for name, what in COMMANDS.items()]
+    usage, more = "usage: coca-video COMMAND ...", "`coca-video COMMAND --help` tells more."
+    return "\n".join([usage, "", *lines, "", more])
