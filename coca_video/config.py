@@ -14,7 +14,8 @@ class TrainConfig:
     output: str  # the run's folder: logs and checkpoints; an unfinished run in it is continued
     model: CoCaConfig = field(default_factory=CoCaConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
-    init: str | None = None  # start from this checkpoint's weights, tokenizer and preprocessing
+    init: str | None = None  # start from this checkpoint (anything `coca_video.load` takes) and its tokenizer
+    tokenizer: str | None = None  # a tokenizer.json or CLIP's vocabulary; default: learned from the texts
     device: str = "auto"  # auto = cuda where there is one
 
 

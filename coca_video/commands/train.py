@@ -1,21 +1,26 @@
 """`tools/train.py`: a recipe's data, model and settings, wired together and trained."""
 
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from coca_video.checkpoint import Checkpoint, load_checkpoint, saved_checkpoints
+from coca_video.checkpoint import Checkpoint, saved_checkpoints
 from coca_video.cli import load_config, pick_device
 from coca_video.config import TrainConfig
+from coca_video.data.clip_tokenizer import ClipTokenizer
 from coca_video.data.loader import BatchStream, Source, open_source
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.errors import InputError
 from coca_video.files import write_whole
+from coca_video.loading import load
 from coca_video.models.coca import CoCa, CoCaConfig
-from coca_video.training.loop import train
+from coca_video.training.loop import LoopConfig, train
+from coca_video.training.optim import GroupConfig, group_of
+from coca_video.training.regimes import Phase, Regime, plan_phases, reached_parameters
 from coca_video.training.state import TrainingState
 
 # What may differ between the start of a run and its continuation.
@@ -27,7 +32,9 @@ def main() -> int:
     config = load_config(TrainConfig, "train", sys.argv[1:])
     output = Path(config.output)
     _check_same_settings(config, output)
+    _check_init_is_given(config)
     device = pick_device(config.device)
+    torch.manual_seed(config.loop.seed)  # of all new weights, an adaptor's on top of init's too
     init = _load_init(config)
     preprocessing = init.preprocessing if init else config.data.preprocessing
     shared = {"frame_size": config.data.frame_size, "preprocessing": preprocessing}
@@ -38,7 +45,7 @@ def main() -> int:
         tokenizer,
         preprocessing,
         optimizer=config.loop.optimizer,
-        num_steps=config.loop.num_steps,
+        phases=_phases(config.loop, model.config),
         ema_decay=config.loop.ema_decay,
         trained_on=_trained_on(config, init),
         device=device,
@@ -52,10 +59,21 @@ def main() -> int:
         seed=config.loop.seed,
     )
     _write_settings(config, output)
-    print(_summary(config, sources, state), file=sys.stderr)
+    print(_summary(config, sources, state, init), file=sys.stderr)
     finished = train(state, stream, config.loop, output=output, num_workers=config.data.num_workers)
     print(f"{output}: {'finished' if finished else 'stopped and saved'} after step {state.step}")
     return 0 if finished else 130
+
+
+def _phases(config: LoopConfig, model: CoCaConfig) -> list[Phase]:
+    reached = reached_parameters(model, config.loss)
+    phases = plan_phases(model, config.tuning, num_steps=config.num_steps, reached=reached)
+    trained = {group_of(name) for phase in phases for name in phase.trained}
+    for group, own in vars(config.optimizer.groups).items():
+        if own != GroupConfig() and group not in trained:
+            hint = f"loop.tuning.regime={config.tuning.regime.value} and the losses train no such weights"
+            raise InputError(f"loop.optimizer.groups.{group}: would have no effect: {hint}")
+    return phases
 
 
 def _trained_on(config: TrainConfig, init: Checkpoint | None) -> list[str]:
@@ -64,13 +82,42 @@ def _trained_on(config: TrainConfig, init: Checkpoint | None) -> list[str]:
     return list(dict.fromkeys([*before, *(source.path for source in config.data.sources)]))
 
 
-def _summary(config: TrainConfig, sources: list[Source], state: TrainingState) -> str:
-    """What is about to happen, in a line."""
-    num_parameters = sum(parameter.numel() for parameter in state.model.parameters())
+def _summary(
+    config: TrainConfig, sources: list[Source], state: TrainingState, init: Checkpoint | None
+) -> str:
+    """What is about to happen: a line on the run, on each of its phases, and on new weights."""
+    sizes = {name: parameter.numel() for name, parameter in state.model.named_parameters()}
+    total = sum(sizes.values())
+    start = ""
+    if init:
+        share = 1 - sum(sizes[name] for name in init.new_weights) / total
+        start = f", {share:.2%} of them from {init.path}"
     counts = zip(sources, config.data.sources)
     data = " and ".join(f"{len(source)} {each.kind.value}" for source, each in counts)
-    start = f", from {config.init}" if config.init else ""
-    return f"{config.output}: {num_parameters / 1e6:.1f}M parameters{start}, {data}, on {state.device}"
+    lines = [f"{config.output}: {total / 1e6:.1f}M parameters{start}, {data}, on {state.device}"]
+    lines += [phase.summary(state.model) for phase in state.phases]
+    if init and init.new_weights:
+        lines.append(f"new weights: {_named_together(init.new_weights, state.model)}")
+    return "\n".join(lines)
+
+
+def _named_together(weights: list[str], model: CoCa) -> str:
+    """A weight by its name and shape, the weights of a list of layers by the list's name and how many."""
+    together: dict[str, list[str]] = {}
+    for name in weights:
+        together.setdefault(re.split(r"\.\d+\.", name)[0], []).append(name)
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    return ", ".join(
+        f"{part} ({len(names)} tensors)" if part not in names else f"{part} {shapes[part]}"
+        for part, names in together.items()
+    )
+
+
+def _check_init_is_given(config: TrainConfig) -> None:
+    regime = config.loop.tuning.regime
+    if config.init is None and regime is not Regime.full:
+        reason = "would freeze weights that have learned nothing"
+        raise InputError(f"loop.tuning.regime={regime.value} {reason}; give init=CHECKPOINT")
 
 
 def _load_init(config: TrainConfig) -> Checkpoint | None:
@@ -82,7 +129,7 @@ def _load_init(config: TrainConfig) -> Checkpoint | None:
     start = saved[-1] if saved else config.init  # a run that has begun needs its init no more
     if start is None:
         return None
-    init = load_checkpoint(start, num_time_positions=config.model.num_time_positions)
+    init = load(start, temporal=config.model.temporal)
     found, wanted = _plain(init.model.config), _plain(config.model)
     wanted["text"]["vocab_size"] = found["text"]["vocab_size"]
     for key, (has, asks) in _differences(found, wanted).items():
@@ -93,16 +140,29 @@ def _load_init(config: TrainConfig) -> Checkpoint | None:
 
 
 def _new_model(config: TrainConfig, sources: list[Source]) -> tuple[CoCa, Tokenizer]:
-    """Fresh weights from the seed, and a tokenizer of the sources' texts."""
+    """Fresh weights, and the given tokenizer or one that is learned from the sources' texts."""
     text = config.model.text
-    corpus = (caption for source in sources for caption in source.texts())
+    tokenizer = _read_tokenizer(config) if config.tokenizer else None
     try:
-        tokenizer = Tokenizer.train(corpus, vocab_size=text.vocab_size)
-        torch.manual_seed(config.loop.seed)
+        tokenizer = tokenizer or _learn_tokenizer(config, sources)
         text = replace(text, vocab_size=tokenizer.vocab_size)
         return CoCa(replace(config.model, text=text)), tokenizer
     except ValueError as error:  # sizes that do not fit each other
         raise InputError(f"model: {error}") from error
+
+
+def _read_tokenizer(config: TrainConfig) -> Tokenizer:
+    path, wanted = Path(config.tokenizer), config.model.text.vocab_size
+    tokenizer = Tokenizer.load(path) if path.suffix == ".json" else ClipTokenizer.from_file(path)
+    if tokenizer.vocab_size > wanted:
+        found = f"the tokenizer has {tokenizer.vocab_size} ids, the model has {wanted}"
+        raise InputError(f"{path}: {found} (model.text.vocab_size)")
+    return tokenizer
+
+
+def _learn_tokenizer(config: TrainConfig, sources: list[Source]) -> Tokenizer:
+    corpus = (caption for source in sources for caption in source.texts())
+    return Tokenizer.train(corpus, vocab_size=config.model.text.vocab_size)
 
 
 def _check_same_settings(config: TrainConfig, output: Path) -> None:

@@ -14,6 +14,7 @@ from coca_video.data.transforms import Augmentation
 from coca_video.errors import InputError
 from coca_video.training.log import RunLog
 from coca_video.training.optim import OptimizerConfig
+from coca_video.training.regimes import TuningConfig
 from coca_video.training.state import TrainingState
 from coca_video.training.step import LossConfig, compute_losses, update
 
@@ -25,6 +26,7 @@ class LoopConfig:
     keep_last: int = 2  # checkpoints
     ema_decay: float = 0.98  # of the averaged weights that checkpoints carry; 0 = the raw weights
     seed: int = 0
+    tuning: TuningConfig = field(default_factory=TuningConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -44,6 +46,7 @@ def train(
 
     Step n depends on the state before it and on (seed, n) alone, so that a resumed run equals an unbroken
     one bit for bit. Ctrl-C or SIGTERM ends it after the current step, saved. Returns whether it finished.
+    The log's lr is the largest of the groups'.
     """
     state.resume(output)
     log = RunLog(output, first_step=state.step, num_steps=config.num_steps, name=str(output))
@@ -58,7 +61,7 @@ def train(
             losses = compute_losses(state.model, frames, batch, config.loss)
             norm = update(state.model, losses["loss"], state.optimizer, clip_norm=config.optimizer.clip_norm)
             figures = {name: value.item() for name, value in losses.items()}
-            figures |= {"gradient_norm": norm.item(), "lr": state.schedule.get_last_lr()[0]}
+            figures |= {"gradient_norm": norm.item(), "lr": max(state.schedule.get_last_lr())}
             _check_finite(figures, state.step, output)
             log.step(state.step, figures, num_samples=len(batch))
 

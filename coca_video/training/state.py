@@ -11,11 +11,13 @@ from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.models.coca import CoCa
 from coca_video.training.optim import OptimizerConfig, build_optimizer, build_schedule
+from coca_video.training.regimes import Phase, freeze_all_but
 
 
 class TrainingState:
     """The model, its average, optimizer, schedule and step; and what a checkpoint needs beside them.
 
+    phases: in order; each begins with a new optimizer and schedule.
     trained_on: the data sets seen by these weights, this run's included.
     """
 
@@ -26,28 +28,31 @@ class TrainingState:
         preprocessing: Preprocessing,
         *,
         optimizer: OptimizerConfig,
-        num_steps: int,
+        phases: list[Phase],
         ema_decay: float,
         trained_on: list[str],
         device: torch.device,
     ):
-        self.model = model.to(device).train()
+        self.model = model.to(device)
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
-        self.optimizer = build_optimizer(self.model, optimizer)
-        self.schedule = build_schedule(self.optimizer, optimizer, num_steps=num_steps)
+        self.phases, self.optimizer_config = phases, optimizer
         self.tokenizer, self.preprocessing = tokenizer, preprocessing
         self.trained_on, self.device = trained_on, device
         self.step = 0
+        self._begin_phase(phases[0])
 
     @property
     def image_size(self) -> int:
         return self.model.config.image.image_size
 
     def advance(self) -> None:
-        """Closes a step: schedule, average, count."""
+        """Closes a step: schedule, average, count; the next phase if it was the last of one."""
         self.schedule.step()
         self.averaged.update_parameters(self.model)
         self.step += 1
+        for phase in self.phases:
+            if phase.first == self.step:
+                self._begin_phase(phase)
 
     def save(self, output: Path, *, keep_last: int) -> None:
         """A checkpoint whose weights are the average; older ones than the last `keep_last` are removed."""
@@ -69,9 +74,15 @@ class TrainingState:
         if not saved:
             return
         state = load_state(saved[-1])
+        self.step = state["step"]
+        self._begin_phase([phase for phase in self.phases if phase.first <= self.step][-1])
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
-        self.step = state["step"]
+
+    def _begin_phase(self, phase: Phase) -> None:
+        freeze_all_but(self.model, phase.trained)
+        self.optimizer = build_optimizer(self.model, self.optimizer_config)
+        self.schedule = build_schedule(self.optimizer, self.optimizer_config, num_steps=phase.num_steps)
 
     @property
     def _parts(self) -> dict:

@@ -59,6 +59,8 @@ def test_the_command_continues_what_it_began(mixed_run, emoji_root, tmp_path, ca
         ("loop.optimizer.schedule=linear", "loop.optimizer.schedule = cosine, not linear"),
         ("loop.num_steps=9", "loop.num_steps = 8, not 9"),
         ("model.embed_dim=16", "model.embed_dim = 12, not 16"),
+        ("loop.tuning.regime=lit", "loop.tuning.regime = full, not lit"),
+        ("loop.optimizer.groups.heads.lr=0.1", "loop.optimizer.groups.heads.lr = None, not 0.1"),
         ("init=runs/other", "init = None, not runs/other"),
     ],
 )
@@ -79,17 +81,105 @@ def test_what_changes_no_result_may_change(image_run, emoji_root, tmp_path):
 def test_video_from_an_image_checkpoint(image_run, emoji_root, tmp_path):
     """Weights and tokenizer are the checkpoint's; the time positions are new, and learn."""
     output = tmp_path / "video"
-    changes = ["model.num_time_positions=4", "loop.num_steps=2", "loop.optimizer.lr=1e-6"]
+    changes = ["model.temporal.num_positions=4", "loop.num_steps=2", "loop.optimizer.lr=1e-6"]
     assert call(main, *mixed_arguments(emoji_root, output), f"init={image_run}", *changes) == 0
     before, after = load_checkpoint(image_run), load_checkpoint(output)
     assert after.tokenizer.to_json() == before.tokenizer.to_json()
     sources = [str(emoji_root / "clips" / "pack1.jsonl"), str(emoji_root / "pictures")]
     assert after.trained_on == [*before.trained_on, sources[0]]  # the pictures once
     weights = after.model.state_dict()
-    moved = weights.pop("time_positions.table")
+    moved = weights.pop("temporal.positions.table")
     assert moved.shape == (4, 16) and 0 < moved.abs().max() < 1e-5
     for name, value in before.model.state_dict().items():
         torch.testing.assert_close(weights[name], value, atol=1e-5, rtol=0)
+
+
+def test_a_tokenizer_of_one_s_own(image_run, emoji_root, tmp_path, capsys):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(load_checkpoint(image_run).tokenizer.to_json(), encoding="utf-8")
+    arguments = [*training_arguments(tmp_path / "run", pictures_source(emoji_root)), f"tokenizer={path}"]
+    size = load_checkpoint(image_run).tokenizer.vocab_size
+    found = refusal(main, *arguments, f"model.text.vocab_size={size - 1}", capsys=capsys)
+    sizes = f"the tokenizer has {size} ids, the model has {size - 1}"
+    assert found == f"{path}: {sizes} (model.text.vocab_size)"
+    assert call(main, *arguments, "loop.num_steps=1") == 0
+    assert load_checkpoint(tmp_path / "run").tokenizer.to_json() == path.read_text(encoding="utf-8")
+
+
+def test_a_regime_on_an_image_checkpoint(image_run, emoji_root, tmp_path, capsys):
+    """Only the factorised adaptor's own weights move, and they start from the seed."""
+    adaptor = ["model.temporal={adaptor: factorised, num_positions: 4, num_layers: 2}"]
+    changes = [f"init={image_run}", *adaptor, "loop.tuning.regime=temporal", "loop.num_steps=2"]
+    for output in (tmp_path / "one", tmp_path / "two"):
+        capsys.readouterr()
+        assert call(main, *mixed_arguments(emoji_root, output), *changes) == 0
+        before, after = load_checkpoint(image_run), load_checkpoint(output)
+        weights = after.model.state_dict()
+        for name, value in before.model.state_dict().items():
+            assert torch.equal(weights.pop(name), value), name
+        assert all(name.startswith("temporal.") for name in weights)
+    assert load_checkpoint(tmp_path / "one").hash == load_checkpoint(tmp_path / "two").hash
+    num_new = sum(value.numel() for value in weights.values())
+    share = 1 - num_new / sum(p.numel() for p in after.model.parameters())
+    said = capsys.readouterr().err.splitlines()
+    assert f", {share:.2%} of them from {saved_checkpoints(image_run)[-1]}, " in said[0]
+    frozen = "image_encoder, poolers, unimodal, multimodal, heads"
+    assert said[1].startswith("steps 0 to 1 train temporal: 0.0M of 0.0M parameters")
+    assert said[1].endswith(f"; frozen: {frozen}")
+    blocks = sum(name.startswith("temporal.blocks.") for name in weights)
+    assert said[2] == f"new weights: temporal.positions.table (4, 16), temporal.blocks ({blocks} tensors)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            ["loop.tuning.regime=temporal"],
+            "loop.tuning.regime=temporal would train nothing: "
+            "the losses reach no weights of temporal with model.temporal.adaptor=attentional",
+        ),
+        (
+            ["loop.tuning.regime=poolers_then_full", "loop.num_steps=1"],
+            "loop.num_steps: poolers_then_full needs a step for each phase, "
+            "got 1 with loop.tuning.first_share 0.5",
+        ),
+        (
+            ["loop.tuning.regime=frozen"],
+            "loop.tuning.regime: Invalid value 'frozen', expected one of "
+            "[full, poolers, poolers_then_full, lit, temporal, heads]",
+        ),
+        (
+            ["loop.optimizer.groups.image_encodr.lr=1e-5"],
+            "loop.optimizer.groups.image_encodr: there is no such key; did you mean image_encoder?",
+        ),
+        (
+            ["loop.optimizer.groups.heads.lr=0"],
+            "a group's lr must be positive, got 0.0; loop.tuning.regime freezes groups",
+        ),
+        (
+            ["loop.optimizer.groups.image_encoder.lr=1e-5", "loop.tuning.regime=lit"],
+            "loop.optimizer.groups.image_encoder: would have no effect: "
+            "loop.tuning.regime=lit and the losses train no such weights",
+        ),
+        (
+            ["loop.loss={caption_weight: 0, contrastive_weight: 0}"],
+            "one of caption_weight and contrastive_weight must be positive, got 0 for both",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_trained(image_run, emoji_root, tmp_path, capsys, changes, expected):
+    arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root))
+    assert refusal(main, *arguments, f"init={image_run}", *changes, capsys=capsys) == expected
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("regime", ["poolers", "poolers_then_full", "lit", "temporal", "heads"])
+def test_nothing_to_freeze(emoji_root, tmp_path, capsys, regime):
+    arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root))
+    found = refusal(main, *arguments, f"loop.tuning.regime={regime}", capsys=capsys)
+    reason = "would freeze weights that have learned nothing; give init=CHECKPOINT"
+    assert found == f"loop.tuning.regime={regime} {reason}"
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_checkpoint_s_preprocessing_goes_on(emoji_root, tmp_path):
@@ -139,10 +229,10 @@ def test_sizes_that_do_not_fit(emoji_root, tmp_path, capsys, change, expected):
 def test_init_of_a_video_checkpoint_without_its_time(image_run, emoji_root, tmp_path, capsys):
     first = tmp_path / "first"
     arguments = training_arguments(first, pictures_source(emoji_root))
-    assert call(main, *arguments, "model.num_time_positions=4", "loop.num_steps=1") == 0
+    assert call(main, *arguments, "model.temporal.num_positions=4", "loop.num_steps=1") == 0
     arguments = training_arguments(tmp_path / "second", pictures_source(emoji_root))
     found = refusal(main, *arguments, f"init={first}", capsys=capsys)
-    assert found.endswith("its num_time_positions is 4, the settings' model.num_time_positions is 0")
+    assert found.endswith("its temporal.num_positions is 4, the settings' model.temporal.num_positions is 0")
 
 
 def test_init_that_is_not_there(emoji_root, tmp_path, capsys):

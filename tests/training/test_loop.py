@@ -14,6 +14,7 @@ from coca_video.data.tokenizer import Tokenizer
 from coca_video.models.coca import CoCa
 from coca_video.run_log import read_log
 from coca_video.training.loop import LoopConfig, train
+from coca_video.training.regimes import plan_phases, reached_parameters
 from coca_video.training.state import TrainingState
 
 AUGMENTATION = "loop.augmentation={degrees: 10, min_scale: 0.8, max_scale: 1.2, shift: 0.1, color: 0.3}"
@@ -41,12 +42,13 @@ def run(
     tokenizer = Tokenizer.train([text for source in sources for text in source.texts()], vocab_size=300)
     config.model.text.vocab_size = tokenizer.vocab_size
     torch.manual_seed(loop.seed)
+    reached = reached_parameters(config.model, loop.loss)
     state = TrainingState(
         CoCa(config.model),
         tokenizer,
         data.preprocessing,
         optimizer=loop.optimizer,
-        num_steps=loop.num_steps,
+        phases=plan_phases(config.model, loop.tuning, num_steps=loop.num_steps, reached=reached),
         ema_decay=loop.ema_decay,
         trained_on=["here"],
         device=torch.device("cpu"),
@@ -137,6 +139,59 @@ def test_steps_after_the_last_checkpoint_are_made_again(emoji_root, tmp_path, un
     assert_same_runs(tmp_path, unbroken)
 
 
+TWO_PHASES = [
+    "loop.tuning={regime: poolers_then_full, first_share: 0.4}",
+    "loop.optimizer.groups.image_encoder={lr: 1e-3, weight_decay: 0.1}",
+    "loop.num_steps=5",
+    "model.image.stem=conv",
+    "loop.keep_last=5",
+    "loop.save_every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def unbroken_two_phases(emoji_root, tmp_path_factory) -> Path:
+    """Poolers for steps 0 and 1, everything for 2 to 4."""
+    output = tmp_path_factory.mktemp("runs") / "phases"
+    assert run(emoji_root, output, *TWO_PHASES)[1]
+    return output
+
+
+def test_each_phase_has_its_schedule(unbroken_two_phases):
+    """Two steps of warm-up to 0.01, then down; the log's rate is the largest group's."""
+    rates = [line["lr"] for line in read_log(unbroken_two_phases)]
+    assert rates == pytest.approx([0.005, 0.01, 0.005, 0.01, 0.01])
+
+
+def test_what_is_frozen_first_moves_later(unbroken_two_phases):
+    """The statistics of its batch norms as well."""
+    paths = [checkpoint(unbroken_two_phases, step) for step in (1, 2, 3)]
+    first, last, after = (load_checkpoint(path).model.image_encoder.state_dict() for path in paths)
+    assert_same(first, last)
+    assert all(not torch.equal(after[name], value) for name, value in last.items())
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_run_of_two_phases_resumes_anywhere(emoji_root, tmp_path, unbroken_two_phases, at):
+    """In the first, at the switch, and in the second."""
+    state, finished = run(
+        emoji_root, tmp_path, *TWO_PHASES, stream=type("Stops", (Interrupted,), {"at": at - 1})
+    )
+    assert not finished and state.step == at
+    assert run(emoji_root, tmp_path, *TWO_PHASES)[1]
+    assert_same_runs(tmp_path, unbroken_two_phases)
+
+
+@pytest.mark.parametrize(
+    ("weights", "figure"), [("{contrastive_weight: 0}", "caption"), ("{caption_weight: 0}", "contrastive")]
+)
+def test_a_run_with_one_loss_logs_one(emoji_root, tmp_path, weights, figure):
+    run(emoji_root, tmp_path, f"loop.loss={weights}", "loop.num_steps=2")
+    lines = read_log(tmp_path)
+    assert len(lines) == 2
+    assert all({"caption", "contrastive"} & line.keys() == {figure} for line in lines)
+
+
 def test_workers_change_nothing(emoji_root, tmp_path, unbroken):
     assert run(emoji_root, tmp_path, num_workers=1)[1]
     assert_same_runs(tmp_path, unbroken)
@@ -194,7 +249,7 @@ def test_the_last_checkpoints_are_kept(emoji_root, tmp_path):
 def test_checkpoints_carry_the_average(emoji_root, tmp_path):
     """After the first step the weights themselves, then the decayed mean of each step's."""
     run(emoji_root, tmp_path, "loop.save_every=1", "loop.keep_last=8", "loop.num_steps=4")
-    name = "log_scale"
+    name = "heads.log_scale"
     expected = None
     for step in range(1, 5):
         raw = load_state(checkpoint(tmp_path, step))["model"][name]

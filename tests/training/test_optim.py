@@ -6,6 +6,8 @@ from tiny import coca
 from torch import nn
 
 from coca_video.training.optim import (
+    GroupConfig,
+    GroupConfigs,
     OptimizerConfig,
     OptimizerName,
     Schedule,
@@ -16,7 +18,7 @@ from coca_video.training.optim import (
 
 def rates(config: OptimizerConfig, *, num_steps: int) -> list[float]:
     """The learning rate of each step, and the one after the last."""
-    optimizer = build_optimizer(nn.Linear(2, 2), config)
+    optimizer = build_optimizer(nn.ModuleDict({"heads": nn.Linear(2, 2)}), config)
     schedule = build_schedule(optimizer, config, num_steps=num_steps)
     found = []
     for _ in range(num_steps + 1):
@@ -60,14 +62,14 @@ def test_weight_decay_reaches_matrices_only(name):
             assert torch.equal(parameter, before[n]), n
         else:
             assert (parameter.abs() < before[n].abs()).any(), n
-    assert {"log_scale", "unimodal.cls"} <= {n for n, p in model.named_parameters() if p.ndim <= 1}
+    assert {"heads.log_scale", "unimodal.cls"} <= {n for n, p in model.named_parameters() if p.ndim <= 1}
 
 
 def test_adamw_decays_by_rate_times_weight():
     layer = nn.Linear(3, 2)
     before = layer.weight.detach().clone()
     layer.weight.grad = torch.zeros_like(layer.weight)
-    build_optimizer(layer, OptimizerConfig(lr=0.1, weight_decay=0.5)).step()
+    build_optimizer(nn.ModuleDict({"heads": layer}), OptimizerConfig(lr=0.1, weight_decay=0.5)).step()
     torch.testing.assert_close(layer.weight, before * (1 - 0.1 * 0.5))
 
 
@@ -85,7 +87,7 @@ def test_steps_lower_a_loss(name):
     layer, x = nn.Linear(4, 1), torch.randn(64, 4)
     target = x @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]]) + 1
     config = OptimizerConfig(name=name, lr=0.05, weight_decay=0.0)
-    optimizer = build_optimizer(layer, config)
+    optimizer = build_optimizer(nn.ModuleDict({"heads": layer}), config)
     losses = []
     for _ in range(200):
         losses.append((layer(x) - target).square().mean())
@@ -93,6 +95,52 @@ def test_steps_lower_a_loss(name):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", OptimizerName)
+def test_groups_have_rates_and_decays_of_their_own(optimizer):
+    """With a gradient of zero the first step is the decay alone, rate x decay; half of it in the warm-up."""
+    model = coca()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    groups = GroupConfigs(
+        image_encoder=GroupConfig(lr=0.01), heads=GroupConfig(weight_decay=0.0), poolers=GroupConfig(0.2, 0.1)
+    )
+    config = OptimizerConfig(name=optimizer, lr=0.1, weight_decay=0.5, num_warmup_steps=2, groups=groups)
+    built = build_optimizer(model, config)
+    schedule = build_schedule(built, config, num_steps=10)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    built.step()
+    expected = {"image_encoder": 0.01 * 0.5, "heads": 0.0, "poolers": 0.2 * 0.1}
+    for n, parameter in model.named_parameters():
+        decay = expected.get(n.split(".")[0], 0.1 * 0.5) if parameter.ndim > 1 else 0.0
+        torch.testing.assert_close(parameter.detach(), before[n] * (1 - decay / 2), msg=n)
+    schedule.step()
+    assert sorted(set(schedule.get_last_lr())) == [0.01, 0.1, 0.2]
+
+
+def test_the_rate_of_a_group_is_what_its_weights_move_by():
+    """AdamW's first step is the rate, whatever the gradient."""
+    model = nn.ModuleDict({"poolers": nn.Linear(2, 2), "heads": nn.Linear(2, 2)})
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    groups = GroupConfigs(poolers=GroupConfig(lr=0.001))
+    optimizer = build_optimizer(model, OptimizerConfig(lr=0.1, weight_decay=0.0, groups=groups))
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    for n, parameter in model.named_parameters():
+        rate = 0.001 if n.startswith("poolers.") else 0.1
+        torch.testing.assert_close(before[n] - parameter.detach(), torch.full_like(parameter, rate))
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0])
+def test_a_groups_rate_is_positive(lr):
+    with pytest.raises(ValueError, match=f"lr must be positive, got {lr}; loop.tuning.regime freezes groups"):
+        GroupConfig(lr=lr)
+
+
+def test_a_groups_decay_is_not_negative():
+    with pytest.raises(ValueError, match="weight_decay must not be negative, got -0.1"):
+        GroupConfig(weight_decay=-0.1)
 
 
 def test_betas_are_two():

@@ -3,20 +3,13 @@ import math
 import pytest
 import reference
 import torch
-from tiny import coca, noise, texts
+from steps import batch
+from tiny import POOLERS, coca, noise, temporal_config, text_config
 from torch import nn
 
-from coca_video.data.samples import Batch
+from coca_video.models.adaptors import Adaptor
+from coca_video.models.text_decoder import TextStyle
 from coca_video.training.step import LossConfig, compute_losses, update
-
-
-def batch() -> Batch:
-    """Three clips of two frames at most; the first and the last have the same text."""
-    ids, text_mask = texts(6, 4, 6)
-    ids[2] = ids[0]
-    frames = torch.randint(0, 256, (3, 2, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
-    frame_mask = torch.tensor([[True, True], [True, False], [True, True]])
-    return Batch(frames, frame_mask, ids, text_mask, torch.tensor([0, 1, 0]), keys=["a", "b", "c"])
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -40,9 +33,38 @@ def test_padding_frames_change_nothing():
     model, given = coca(), batch()
     frames = given.frames / 255
     changed = frames.clone()
-    changed[1, 1] = noise(3, 16, 16).detach()
+    changed[1, 2] = noise(3, 16, 16).detach()
     losses = [compute_losses(model, x, given, LossConfig())["loss"] for x in (frames, changed)]
     torch.testing.assert_close(*losses)
+
+
+MODELS = [
+    *POOLERS,
+    *({"temporal": temporal_config(adaptor)} for adaptor in Adaptor),
+    {"text": text_config(style=TextStyle.open_clip)},
+]
+
+
+@pytest.mark.parametrize("changes", MODELS, ids=range(len(MODELS)))
+def test_a_loss_of_weight_zero_is_left_out(changes):
+    """The other one is the same as in company."""
+    model, given = coca(**changes), batch()
+    frames = given.frames / 255
+    both = compute_losses(model, frames, given, LossConfig(2.0, 0.5))
+    caption = compute_losses(model, frames, given, LossConfig(2.0, 0.0))
+    assert caption.keys() == {"loss", "caption"}
+    torch.testing.assert_close(caption["caption"], both["caption"])
+    torch.testing.assert_close(caption["loss"], 2.0 * both["caption"])
+    contrast = compute_losses(model, frames, given, LossConfig(0.0, 0.5))
+    assert contrast.keys() == {"loss", "contrastive", "scale"}
+    torch.testing.assert_close(contrast["contrastive"], both["contrastive"])
+    torch.testing.assert_close(contrast["loss"], 0.5 * both["contrastive"])
+    assert contrast["scale"] == both["scale"]
+
+
+def test_one_loss_has_a_weight():
+    with pytest.raises(ValueError, match="one of caption_weight and contrastive_weight must be positive"):
+        LossConfig(0.0, 0.0)
 
 
 @pytest.mark.parametrize("weights", [(-1.0, 1.0), (1.0, -0.5)])
