@@ -45,6 +45,17 @@ def load_config(kind: type[Config], name: str, overrides: list[str]) -> Config:
         raise InputError(_one_line(error)) from error
 
 
+def load_option(kind: type[Config], group: str, option: str) -> Config:
+    """configs/{group}/{option}.yaml alone, as a checked `kind`: a preset by its name.
+
+    Raises InputError, naming the choices, for an option that is not there.
+    """
+    path = CONFIGS / group / f"{option}.yaml"
+    if not path.exists():
+        raise InputError(f"{option}: there is no such {group}; {_choices(group)}")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path)))
+
+
 def _refuse_options(overrides: list[str]) -> None:
     """Hydra would add a key for `+key=value` and remove one for `~key`: no dataclass would see either."""
     for override in overrides:

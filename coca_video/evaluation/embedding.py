@@ -5,43 +5,67 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
 from coca_video.checkpoint import Checkpoint
 from coca_video.data.samples import Sample, pad_frames
+from coca_video.models.coca import CoCa
+from coca_video.models.text_decoder import Memory
 
 
 @dataclass
 class ClipFeatures:
-    """The views of clips that results set side by side."""
+    """The views of clips that results set side by side; all on the CPU."""
 
-    video: Tensor  # 'b e': all frames' tokens pooled together (VideoCoCa)
+    video: Tensor  # 'b e': all frames together, as the model's adaptor reads them
     first_frame: Tensor  # 'b e': the first sampled frame as a picture
     mean_of_frames: Tensor  # 'b e': mean of the frames' embeddings as pictures, unit length (CoCa)
-    video_memory: Tensor  # 'b q d': what captions are written from
-    first_frame_memory: Tensor  # 'b q d'
+    video_memory: Memory  # what captions are written from
+    first_frame_memory: Memory
 
 
 @torch.inference_mode()
 def encode_clips(
     checkpoint: Checkpoint, batches: Iterable[list[Sample]], *, device: torch.device
 ) -> ClipFeatures:
-    """Samples, whose frames have the model's size, -> their features, in order, on the CPU."""
+    """Samples, whose frames have the model's size, -> their features, in order."""
     parts = [_encode(checkpoint, batch, device) for batch in tqdm(batches, desc="clips", unit="batch")]
-    return ClipFeatures(*(torch.cat(columns).cpu() for columns in zip(*parts)))
+    video, first, mean = (torch.cat([getattr(part, name) for part in parts]) for name in _EMBEDDINGS)
+    memory, first_memory = (Memory.cat([getattr(part, name) for part in parts]) for name in _MEMORIES)
+    return ClipFeatures(video, first, mean, memory, first_memory)
 
 
-def _encode(checkpoint: Checkpoint, samples: list[Sample], device: torch.device) -> tuple[Tensor, ...]:
+_EMBEDDINGS, _MEMORIES = ("video", "first_frame", "mean_of_frames"), ("video_memory", "first_frame_memory")
+
+
+def encode_alone(model: CoCa, frames: Tensor, frame_mask: Tensor, *, tokens: Tensor) -> Tensor:
+    """Tokens 'b t n d' of each frame as a picture of its own.
+
+    frames: normalised 'b t c h w'; tokens: of the whole clips 'b t n d', which are that already but for the
+    joint adaptor.
+    """
+    if model.temporal.encodes_frames_alone:
+        return tokens
+    singly = model.encode_frames(frames[frame_mask].unsqueeze(1)).squeeze(1)
+    alone = singly.new_zeros(tokens.shape)
+    alone[frame_mask] = singly
+    return alone
+
+
+def _encode(checkpoint: Checkpoint, samples: list[Sample], device: torch.device) -> ClipFeatures:
     model = checkpoint.model
     frames, mask = (x.to(device) for x in pad_frames([sample.frames for sample in samples]))
-    tokens = model.encode_frames(checkpoint.preprocessing.normalised(frames), mask)
+    pixels = checkpoint.preprocessing.normalised(frames)
+    tokens = model.encode_frames(pixels, mask)
     memory, video = model.pool(tokens, mask)
-    singly = [model.pool(tokens[:, i : i + 1]) for i in range(tokens.shape[1])]
-    embeddings = torch.stack([embedding for _, embedding in singly], dim=1)
-    mean = F.normalize((embeddings * mask.unsqueeze(-1)).sum(dim=1), dim=-1)
-    first_memory, first = singly[0]
-    return video, first, mean, memory, first_memory
+    alone = encode_alone(model, pixels, mask, tokens=tokens)
+    _, each = model.pool(rearrange(alone, "b t n d -> (b t) 1 n d"))
+    each = rearrange(each, "(b t) e -> b t e", b=len(frames))
+    mean = F.normalize((each * mask.unsqueeze(-1)).sum(dim=1), dim=-1)
+    first_memory, _ = model.pool(alone[:, :1])
+    return ClipFeatures(video.cpu(), each[:, 0].cpu(), mean.cpu(), memory.to("cpu"), first_memory.to("cpu"))
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from coca_video.data.manifest import ClipRecord
 from coca_video.data.samples import Sample
 from coca_video.data.sampling import Sampling
 from coca_video.errors import InputError
-from coca_video.evaluation.captioning import NUM_BEAMS, caption_figures, describe_decoding, write_captions
+from coca_video.evaluation.captioning import DecodingConfig, best_captions, caption_figures
 from coca_video.evaluation.embedding import ClipFeatures, encode_clips, encode_texts
 from coca_video.evaluation.zero_shot import class_embeddings, top_k_figures
 from coca_video.metrics.ranking import ranks, retrieval_figures
@@ -31,11 +31,11 @@ class EmojiConfig:
     pack: int = TEST_PACK  # another pack serves to choose settings without touching the test
     num_frames: int = 8
     batch_size: int = 32
-    num_beams: int = NUM_BEAMS  # captions proposed for each clip; 1 = greedy
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
     templates: list[str] = field(default_factory=lambda: ["person {}", "man {}", "woman {}"])
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "batch_size", "num_beams"):
+        for name in ("num_frames", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.templates or not all("{}" in template for template in self.templates):
@@ -58,7 +58,7 @@ def evaluate_emoji(
     tasks = {
         "actions": _actions(checkpoint, clips.records, features, config.templates, device=device),
         "retrieval": _retrieval(checkpoint, clips.records, features, device=device),
-        "captions": _captions(checkpoint, clips.records, features, num_beams=config.num_beams, device=device),
+        "captions": _captions(checkpoint, clips.records, features, config.decoding, device=device),
     }
     if config.pack != TEST_PACK:
         for figures, _ in tasks.values():
@@ -109,7 +109,7 @@ def _protocol(checkpoint: Checkpoint, manifest: Path, config: EmojiConfig) -> di
         "image_size": checkpoint.model.config.image.image_size,
         "resize": checkpoint.preprocessing.resize.value,
         "templates": config.templates,
-        "decoding": describe_decoding(config.num_beams),
+        "decoding": str(config.decoding),
         "dual_softmax": False,
         "torch": torch.__version__,
     }
@@ -135,7 +135,7 @@ def _actions(
     figures = _counts("action clips", len(chosen)) | {"num_classes": len(classes)}
     for view in VIEWS:
         figures[view] = top_k_figures(getattr(features, view)[chosen] @ texts.T, labels)
-    scale = checkpoint.model.log_scale.exp().cpu()
+    scale = checkpoint.model.heads.log_scale.exp().cpu()
     probabilities = (scale * features.video[chosen] @ texts.T).softmax(dim=-1)
     return figures, {i: {"top_actions": _best(row, classes)} for i, row in zip(chosen, probabilities)}
 
@@ -166,17 +166,17 @@ def _captions(
     checkpoint: Checkpoint,
     records: list[ClipRecord],
     features: ClipFeatures,
+    decoding: DecodingConfig,
     *,
-    num_beams: int,
     device: torch.device,
 ) -> tuple[dict, Listed]:
     """Every clip is captioned for its prediction; the figures are of the RETRIEVAL clips."""
     chosen = [i for i, record in enumerate(records) if is_retrieval(record)]
     references = [records[i].text for i in chosen]
-    settings = {"num_beams": num_beams, "device": device}
-    captions = write_captions(checkpoint, features.video_memory, features.video, **settings)
+    settings = {"decoding": decoding, "device": device}
+    captions = best_captions(checkpoint, features.video_memory, features.video, **settings)
     first = features.first_frame_memory[chosen], features.first_frame[chosen]
-    of_first = write_captions(checkpoint, *first, **settings)
+    of_first = best_captions(checkpoint, *first, **settings)
     figures = _counts("retrieval clips", len(chosen)) | {
         "video": caption_figures([captions[i] for i in chosen], references),
         "first_frame": caption_figures(of_first, references),

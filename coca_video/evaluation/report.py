@@ -173,6 +173,7 @@ CURVES = {
     "lr": ("Learning rate", "as scheduled"),
     "samples_per_second": ("Throughput", "samples a second"),
 }
+LOSSES = {"caption", "contrastive"}  # a run that gives one no weight does not log it
 PLOT = {"width": 300, "height": 160}  # user units of the SVG, about one pixel each
 SMOOTHING = 0.04  # of a run's steps: the window of the running mean
 MAX_POINTS = 500  # a line: more could not be told apart at PLOT's width
@@ -188,9 +189,12 @@ def _read_run(folder: Path) -> Log:
         raise InputError(f"{path}: cannot read this log: {error}") from error
     if not lines:
         raise InputError(f"{path}: the log is empty; it needs at least one step")
-    if missing := [key for key in ("step", *CURVES) if any(key not in line for line in lines)]:
-        raise InputError(f"{path}: a line has no {missing[0]!r}; needed are {', '.join(('step', *CURVES))}")
-    return {key: np.array([line[key] for line in lines], dtype=float) for key in ("step", *CURVES)}
+    needed = [key for key in ("step", *CURVES) if key not in LOSSES]
+    if missing := [key for key in needed if any(key not in line for line in lines)]:
+        raise InputError(f"{path}: a line has no {missing[0]!r}; needed are {', '.join(needed)}")
+    return {
+        key: np.array([line.get(key, np.nan) for line in lines], dtype=float) for key in ("step", *CURVES)
+    }
 
 
 def _run_summary(log: Log) -> dict[str, float]:
@@ -212,7 +216,10 @@ class Curve:
 def _curve(run: str, steps: np.ndarray, values: np.ndarray) -> Curve:
     finite = np.isfinite(values)
     smooth = _running_mean(values[finite])
-    last = f"{smooth[-1]:.3g}" if finite[-1] else "not finite"
+    if not finite.any():
+        last = "none"
+    else:
+        last = f"{smooth[-1]:.3g}" if finite[-1] else "not finite"
     return Curve(run, steps[finite], values[finite], smooth, last)
 
 

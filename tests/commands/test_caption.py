@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from datasets import call, refusal
+from PIL import Image
 from videos import coloured_frames, save_sound, save_video
 
 from coca_video.commands.caption import main
@@ -90,6 +91,50 @@ def test_a_short_video_shows_each_frame_once(caption, tmp_path, num_frames, expe
 def test_one_frame_says_what_the_clip_says(caption, video):
     clip, frame = map(json.loads, caption(video, "--format", "jsonl", "--num-frames", 1).splitlines())
     assert clip["text"] == frame["text"] and frame["time"] == pytest.approx(1.9)
+
+
+def test_several_captions_with_a_prompt(caption, video):
+    options = ["--num-captions", 3, "--num-beams", 4, "--prompt", "a fox", "--max-length", 12]
+    lines = list(
+        map(json.loads, caption(video, "--format", "jsonl", "--num-frames", 2, *options).splitlines())
+    )
+    assert len(lines) == 3
+    for line in lines:
+        captions = line["captions"]
+        assert len(captions) == 3 and captions[0]["text"] == line["text"]
+        assert all(each["text"].startswith("a fox") and len(each["ids"]) <= 12 for each in captions)
+        assert all(each["log_prob"] == pytest.approx(sum(each["token_log_probs"])) for each in captions)
+        similarities = [each["similarity"] for each in captions]
+        assert similarities == sorted(similarities, reverse=True)
+    text = caption(video, "--num-frames", 2, *options)
+    assert text.count(" or  a fox") == 2 * 3
+
+
+def test_samples_depend_on_the_seed(caption, video):
+    options = ["--mode", "sample", "--temperature", 3, "--top-p", 0.9, "--num-captions", 2]
+    first, again, other = (caption(video, *options, "--seed", seed) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_where_the_model_looked(caption, video, tmp_path):
+    folder = tmp_path / "attention"
+    caption(video, "--num-frames", 3, "--mode", "greedy", "--attention", folder)
+    [picture] = folder.iterdir()
+    assert picture.name == f"{video.name}.png"
+    with Image.open(picture) as opened:
+        assert opened.width > 3 * 16 and opened.height > 2 * 16
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--num-captions", 9], "beam decoding writes at most 8 captions a clip, got num_captions 9"),
+        (["--num-beams", 0], "num_beams must be at least 1, got 0"),
+        (["--top-p", 0], "temperature must be positive, top_p in (0, 1] and top_k not negative"),
+    ],
+)
+def test_decoding_that_makes_no_sense(refuse, video, options, expected):
+    assert refuse(video, *options).startswith(expected)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut short", "sound", "folder"])

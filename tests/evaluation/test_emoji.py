@@ -49,7 +49,7 @@ def test_the_protocol_is_written_down(evaluated, checkpoint, emoji_root, image_r
         "image_size": 16,
         "resize": "center_crop",
         "templates": ["person {}", "man {}", "woman {}"],
-        "decoding": "beam search (8), the beam nearest to the clip's embedding",
+        "decoding": "beam search (8), the nearest to the clip's embedding",
         "dual_softmax": False,
         "torch": torch.__version__,
     }

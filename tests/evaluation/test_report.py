@@ -255,7 +255,17 @@ def test_a_diverged_run_still_has_a_page(tmp_path, inputs):
     loss, caption = page.all("polyline", **{"class": "raw"})[:2]
     assert points(loss) == [(0, 7.6), (150, 83.8)]
     assert points(caption) == []
-    assert page.text.count("diverged not finite") == 2
+    assert page.text.count("diverged not finite") == 1 and page.text.count("diverged none") == 1
+
+
+def test_a_loss_that_was_not_trained_is_not_asked_for(tmp_path, inputs):
+    folder = write_log(tmp_path / "captions", loss=[4.0, 2.0])
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["contrastive"]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    inputs["runs"] = {"captions": folder}
+    assert write(tmp_path, inputs).text.count("captions none") == 1
 
 
 def test_missing_clip_is_named_and_nothing_written(tmp_path, inputs):
@@ -272,7 +282,7 @@ def test_missing_clip_is_named_and_nothing_written(tmp_path, inputs):
         (None, "cannot read this log"),
         ("", "the log is empty"),
         ("{oops}\n", "cannot read this log"),
-        ('{"step": 0, "loss": 1.0}\n', "a line has no 'caption'"),
+        ('{"step": 0, "loss": 1.0}\n', "a line has no 'gradient_norm'"),
     ],
 )
 def test_unusable_log_is_named_and_nothing_written(tmp_path, inputs, content, message):
