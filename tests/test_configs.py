@@ -32,7 +32,7 @@ def test_recipes_with_models(recipe, model):
     assert [source.path for source in config.data.sources] == [source.path for source in values.data.sources]
     with torch.device("meta"):
         built = CoCa(config.model)
-    assert built.text_projection.weight.shape == (config.model.embed_dim, config.model.text.width)
+    assert built.heads.text.weight.shape == (config.model.embed_dim, config.model.text.width)
 
 
 @pytest.mark.parametrize("option", options("evaluate"))
