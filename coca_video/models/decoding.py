@@ -16,6 +16,7 @@ class CachedDecoder:
     Both decoders keep their keys and values; those of the caption memory are computed once a clip and shared
     by its k texts. All sizes are fixed from the start, so that `compile` (torch.compile, say) sees one shape
     a step. For one decoding only: it remembers how far the texts have come.
+    Raises ValueError for a max_length beyond the model's context.
     """
 
     def __init__(
@@ -27,6 +28,9 @@ class CachedDecoder:
         max_length: int,
         compile: Callable[[Callable], Callable] | None = None,
     ):
+        context = model.config.text.context_length
+        if max_length > context:
+            raise ValueError(f"max_length must be at most the context, {context}, got {max_length}")
         self.model = model
         self.length = 0  # tokens whose keys and values are kept
         self.read = [block.read_memory(memory.tokens, memory.mask) for block in self._blocks()]

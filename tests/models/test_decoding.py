@@ -153,3 +153,9 @@ def test_a_step_is_compiled_once(style, poolers, num_prompt, num_graphs):
 def test_decoding_keeps_no_gradients():
     model, memory = model_and_memory(TextStyle.coca)
     assert not cached(model, memory)(random_ids()[:, :1]).requires_grad
+
+
+def test_texts_end_with_the_context():
+    model, memory = model_and_memory(TextStyle.coca, Adaptor.mean, POOLERS[0])
+    with pytest.raises(ValueError, match="max_length must be at most the context"):
+        CachedDecoder(model, memory, texts_per_clip=1, max_length=model.config.text.context_length + 1)
