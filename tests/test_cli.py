@@ -57,7 +57,10 @@ NO_SETTING = "settings are written key=value; a value with = or , needs quotes: 
             "data.sources.0.batchsize=3",
             "data.sources[0].batchsize: there is no such key; did you mean batch_size?",
         ),
-        ("steps=3", "steps: there is no such key; allowed are data, output, model, loop, init, tokenizer, device"),
+        (
+            "steps=3",
+            "steps: there is no such key; allowed are data, output, model, loop, init, tokenizer, device",
+        ),
         (
             "data.sources=[{kind: clips, path: x, batchsize: 3}]",
             "batchsize: there is no such key; did you mean batch_size?",
