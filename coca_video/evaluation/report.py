@@ -192,9 +192,8 @@ def _read_run(folder: Path) -> Log:
     needed = [key for key in ("step", *CURVES) if key not in LOSSES]
     if missing := [key for key in needed if any(key not in line for line in lines)]:
         raise InputError(f"{path}: a line has no {missing[0]!r}; needed are {', '.join(needed)}")
-    return {
-        key: np.array([line.get(key, np.nan) for line in lines], dtype=float) for key in ("step", *CURVES)
-    }
+    logged = [key for key in ("step", *CURVES) if key in needed or any(key in line for line in lines)]
+    return {key: np.array([line.get(key, np.nan) for line in lines], dtype=float) for key in logged}
 
 
 def _run_summary(log: Log) -> dict[str, float]:
@@ -213,19 +212,20 @@ class Curve:
     last: str
 
 
-def _curve(run: str, steps: np.ndarray, values: np.ndarray) -> Curve:
+def _curve(run: str, log: Log, key: str) -> Curve:
+    if key not in log:
+        nothing = np.array([])
+        return Curve(run, nothing, nothing, nothing, "none")
+    steps, values = log["step"], log[key]
     finite = np.isfinite(values)
     smooth = _running_mean(values[finite])
-    if not finite.any():
-        last = "none"
-    else:
-        last = f"{smooth[-1]:.3g}" if finite[-1] else "not finite"
+    last = f"{smooth[-1]:.3g}" if finite[-1] else "not finite"
     return Curve(run, steps[finite], values[finite], smooth, last)
 
 
 def _panel(key: str, name: str, unit: str, logs: dict[str, Log]) -> dict:
     """One figure of all runs over their steps, in the coordinates of PLOT; the y axis begins at 0."""
-    curves = [_curve(run, log["step"], log[key]) for run, log in logs.items()]
+    curves = [_curve(run, log, key) for run, log in logs.items()]
     right = max((log["step"].max() for log in logs.values()), default=0) or 1
     top = 1.05 * max(map(_highest, curves), default=0) or 1
     return {
