@@ -52,7 +52,7 @@ def load_option(kind: type[Config], group: str, option: str) -> Config:
     """
     path = CONFIGS / group / f"{option}.yaml"
     if not path.exists():
-        raise InputError(f"{option}: there is no such {group}; {_choices(group)}")
+        raise InputError(_no_such(group, option))
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path)))
 
 
@@ -71,7 +71,7 @@ def _one_line(error: Exception) -> str:
         return f"{error.override}: {hint}"
     if isinstance(error, MissingConfigException):
         group, _, option = error.missing_cfg_file.partition("/")
-        return f"{group}={option}: there is no such {group}; {_choices(group)}"
+        return _no_such(group, option)
     if missing := re.match("You must specify '(.+?)'", str(error)):
         return f"{missing[1]}= is missing; {_choices(missing[1])}"
     file = re.match(r"In '(.+?)': \w+ raised", str(error))
@@ -90,6 +90,10 @@ def _about_key(error: OmegaConfBaseException) -> str:
         hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(known)}"
         return f"{error.full_key}: there is no such key; {hint}"
     return f"{error.full_key}: {str(error).splitlines()[0]}"
+
+
+def _no_such(group: str, option: str) -> str:
+    return f"{group}={option}: there is no such {group}; {_choices(group)}"
 
 
 def _choices(group: str) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from coca_video.checkpoint import Checkpoint, build_model, load_checkpoint
-from coca_video.data.clip_tokenizer import ClipTokenizer, find_clip_vocabulary
+from coca_video.data.clip_tokenizer import find_clip_vocabulary
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing, Resize
 from coca_video.errors import InputError
@@ -54,8 +54,8 @@ def import_open_clip(
     found = read_open_clip(file)
     model, new = build_model(found.config, found.weights, file, temporal=temporal, image_size=image_size)
     preprocessing = _preprocessing(found.preprocess_cfg, file.with_name(DESCRIPTION))
-    reader = _read_tokenizer(tokenizer or _find_vocabulary(file))
-    return Checkpoint(model, reader, preprocessing, [], file, new), found.report
+    vocabulary = Tokenizer.load(tokenizer or _find_vocabulary(file))
+    return Checkpoint(model, vocabulary, preprocessing, [], file, new), found.report
 
 
 def local_copy(source: str | Path) -> Path:
@@ -98,10 +98,6 @@ def _find_vocabulary(file: Path) -> Path:
         hint = f"put {VOCABULARIES[0]} beside it, or pip install 'coca-video[open_clip]', which brings one"
         raise InputError(f"{file}: its tokenizer is missing: {hint}")
     return found
-
-
-def _read_tokenizer(file: Path) -> Tokenizer:
-    return Tokenizer.load(file) if file.suffix == ".json" else ClipTokenizer.from_file(file)
 
 
 def _preprocessing(settings: dict, path: Path) -> Preprocessing:

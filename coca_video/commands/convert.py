@@ -6,8 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from coca_video.checkpoint import Checkpoint, save_checkpoint
-from coca_video.cli import load_config
-from coca_video.config import TrainConfig
+from coca_video.cli import load_option
 from coca_video.errors import InputError
 from coca_video.files import write_whole
 from coca_video.interop.files import SUFFIXES, write_tensors
@@ -86,8 +85,7 @@ def _check_expected(config: CoCaConfig, args: argparse.Namespace) -> None:
     """The first tensor or setting in which the model is not the expected preset."""
     if args.expect is None:
         return
-    # The recipe only completes the configuration: its model is the preset's.
-    preset = load_config(TrainConfig, "train", ["recipe=emoji/image", f"model={args.expect}"]).model
+    preset = load_option(CoCaConfig, "model", args.expect)
     try:
         found, wanted = _fingerprint(config), _fingerprint(preset)
     except ValueError as error:

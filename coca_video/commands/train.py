@@ -11,7 +11,6 @@ import torch
 from coca_video.checkpoint import Checkpoint, saved_checkpoints
 from coca_video.cli import load_config, pick_device
 from coca_video.config import TrainConfig
-from coca_video.data.clip_tokenizer import ClipTokenizer
 from coca_video.data.loader import BatchStream, Source, open_source
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.errors import InputError
@@ -153,7 +152,7 @@ def _new_model(config: TrainConfig, sources: list[Source]) -> tuple[CoCa, Tokeni
 
 def _read_tokenizer(config: TrainConfig) -> Tokenizer:
     path, wanted = Path(config.tokenizer), config.model.text.vocab_size
-    tokenizer = Tokenizer.load(path) if path.suffix == ".json" else ClipTokenizer.from_file(path)
+    tokenizer = Tokenizer.load(path)
     if tokenizer.vocab_size > wanted:
         found = f"the tokenizer has {tokenizer.vocab_size} ids, the model has {wanted}"
         raise InputError(f"{path}: {found} (model.text.vocab_size)")

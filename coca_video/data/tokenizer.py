@@ -52,10 +52,13 @@ class Tokenizer:
     def load(path: Path) -> "Tokenizer":
         """The tokenizer of a tokenizer.json: CLIP's if its BPE marks the ends of words, else a trained one.
 
+        A file of another name is one of CLIP's merges (`ClipTokenizer.from_file`).
         Raises InputError, naming the file, for one that cannot be read as either.
         """
         from coca_video.data.clip_tokenizer import END_OF_WORD, ClipTokenizer  # here, as it imports this file
 
+        if Path(path).suffix != ".json":
+            return ClipTokenizer.from_file(path)
         try:
             definition = Path(path).read_text(encoding="utf-8")
             model = json.loads(definition)["model"]
