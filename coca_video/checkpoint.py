@@ -39,9 +39,7 @@ class Checkpoint:
     preprocessing: Preprocessing
     trained_on: list[str]  # the data sets these weights have seen
     path: Path  # its folder, or another package's file of weights
-    new_weights: list[str] = field(
-        default_factory=list
-    )  # not in the file: they are as at the start of training
+    new_weights: list[str] = field(default_factory=list)  # not in the file, as at the start of training
 
     def __post_init__(self) -> None:
         found, wanted = self.tokenizer.vocab_size, self.model.config.text.vocab_size

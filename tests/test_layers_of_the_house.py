@@ -27,7 +27,6 @@ MAY_IMPORT = {
     "training": {"ops", "losses", "models", "data", "checkpoint", "files", "run_log"},
     "evaluation": {
         "ops",
-        "layers",
         "models",
         "data",
         "metrics",
@@ -49,7 +48,6 @@ MAY_IMPORT = {
         "interop",
         "loading",
         "generate",
-        "layers",
         "files",
     },
 }

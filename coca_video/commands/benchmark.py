@@ -23,9 +23,8 @@ from coca_video.files import write_whole
 from coca_video.generate import Rules, beam_search, greedy, sample
 from coca_video.interop.open_clip import infer_config
 from coca_video.interop.scheme import from_open_clip
-from coca_video.layers.linear import packed_linears
 from coca_video.models.coca import CoCa
-from coca_video.models.decoding import CachedDecoder
+from coca_video.models.decoding import CachedDecoder, packed_decoders
 
 BEGIN, END = 49406, 49407  # of CLIP's vocabulary
 PEER = (
@@ -75,7 +74,7 @@ def compare_generation(args: argparse.Namespace, device: torch.device) -> dict:
     num_tokens = args.batch_size * args.num_tokens
     comparisons = []
     start = time.perf_counter()
-    with packed_linears(model):
+    with packed_decoders(model):
         packing = time.perf_counter() - start
         for mode in tqdm(ours, desc="modes", unit="mode"):
             seconds = _take_turns([ours[mode], theirs[mode]], repeats=args.repeats, device=device)

@@ -22,6 +22,7 @@ from coca_video.evaluation.embedding import encode_alone
 from coca_video.files import write_whole
 from coca_video.loading import load
 from coca_video.models.attention_maps import attention_maps
+from coca_video.models.decoding import packed_decoders
 from coca_video.models.text_decoder import Memory
 
 DEFAULT_RUNS = ("runs/emoji/video", "runs/emoji/image")  # where `make demo` leaves its models
@@ -54,7 +55,8 @@ def main() -> None:
     # Every video is captioned before anything is written: a bad file leaves nothing half-done.
     settings = {"num_frames": args.num_frames, "decoding": decoding, "device": device}
     draws = {"with_attention": args.attention is not None}
-    written = [caption_video(checkpoint, path, **settings, **draws) for path in args.videos]
+    with packed_decoders(checkpoint.model):
+        written = [caption_video(checkpoint, path, **settings, **draws) for path in args.videos]
     suffix, to_text = FORMATS[args.format]
     for captions in written:
         if args.output is None:

@@ -10,9 +10,8 @@ from torch import Tensor
 from coca_video.checkpoint import Checkpoint
 from coca_video.evaluation.embedding import encode_texts
 from coca_video.generate import Generated, Rules, beam_search, greedy, sample
-from coca_video.layers.linear import packed_linears
 from coca_video.metrics.captioning import cider_d, distinct_ratio, exact_match
-from coca_video.models.decoding import CachedDecoder
+from coca_video.models.decoding import CachedDecoder, packed_decoders
 from coca_video.models.text_decoder import Memory
 
 
@@ -93,7 +92,7 @@ def write_captions(
     Decoding proposes captions, and the contrastive half of the model chooses (`decoding.nearest`).
     """
     captions = []
-    with packed_linears(checkpoint.model):
+    with packed_decoders(checkpoint.model):
         for i in range(0, len(memory), batch_size):
             proposed = propose(checkpoint, memory[i : i + batch_size].to(device), decoding)
             targets = embeddings[i : i + batch_size].cpu()

@@ -32,12 +32,10 @@ def encode_clips(
 ) -> ClipFeatures:
     """Samples, whose frames have the model's size, -> their features, in order."""
     parts = [_encode(checkpoint, batch, device) for batch in tqdm(batches, desc="clips", unit="batch")]
-    video, first, mean = (torch.cat([getattr(part, name) for part in parts]) for name in _EMBEDDINGS)
-    memory, first_memory = (Memory.cat([getattr(part, name) for part in parts]) for name in _MEMORIES)
-    return ClipFeatures(video, first, mean, memory, first_memory)
-
-
-_EMBEDDINGS, _MEMORIES = ("video", "first_frame", "mean_of_frames"), ("video_memory", "first_frame_memory")
+    columns = zip(*(vars(part).values() for part in parts))
+    return ClipFeatures(
+        *(Memory.cat(column) if isinstance(column[0], Memory) else torch.cat(column) for column in columns)
+    )
 
 
 def encode_alone(model: CoCa, frames: Tensor, frame_mask: Tensor, *, tokens: Tensor) -> Tensor:
@@ -61,10 +59,10 @@ def _encode(checkpoint: Checkpoint, samples: list[Sample], device: torch.device)
     tokens = model.encode_frames(pixels, mask)
     memory, video = model.pool(tokens, mask)
     alone = encode_alone(model, pixels, mask, tokens=tokens)
-    _, each = model.pool(rearrange(alone, "b t n d -> (b t) 1 n d"))
+    memories, each = model.pool(rearrange(alone, "b t n d -> (b t) 1 n d"))
+    first_memory = memories[:: alone.shape[1]]
     each = rearrange(each, "(b t) e -> b t e", b=len(frames))
     mean = F.normalize((each * mask.unsqueeze(-1)).sum(dim=1), dim=-1)
-    first_memory, _ = model.pool(alone[:, :1])
     return ClipFeatures(video.cpu(), each[:, 0].cpu(), mean.cpu(), memory.to("cpu"), first_memory.to("cpu"))
 
 

@@ -22,12 +22,14 @@ class Linear(nn.Linear):
 
 
 @contextmanager
-def packed_linears(module: nn.Module) -> Iterator[None]:
-    """Within, few rows pass the module's linear layers fast on a CPU; its weights must not change meanwhile.
+def packed_linears(*modules: nn.Module) -> Iterator[None]:
+    """Within, few rows pass the modules' linear layers fast on a CPU; weights must not change meanwhile.
 
     It takes as much memory again as the weights, and a moment to copy them: for many captions, not for one.
+    What is packed already, by a block around this one, stays so.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
+    linears = [layer for module in modules for layer in module.modules() if isinstance(layer, Linear)]
+    layers = [layer for layer in linears if layer.packed is None]
     for layer in layers:
         layer.packed = pack(layer.weight.detach())
     try:

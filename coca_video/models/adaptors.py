@@ -100,8 +100,8 @@ class MeanPooling(FrameByFrame):
 
     def pool(self, poolers: Poolers, tokens: Tensor, frame_mask: Tensor | None) -> Pooled:
         memories, summaries = _pooled_singly(poolers, tokens)
-        mask = _all_real(tokens) if frame_mask is None else frame_mask
-        return Pooled(Memory(masked_mean(memories, mask)), summaries, mask)
+        real = _real_frames(tokens, frame_mask)
+        return Pooled(Memory(masked_mean(memories, real)), summaries, real)
 
 
 class Factorised(FrameByFrame):
@@ -126,7 +126,7 @@ class Factorised(FrameByFrame):
             x = self.positions(x.unsqueeze(2), frame_mask).squeeze(2)
         for block in self.blocks:
             x = block(x, mask=frame_mask)
-        return Pooled(Memory(x, frame_mask), x, _all_real(tokens) if frame_mask is None else frame_mask)
+        return Pooled(Memory(x, frame_mask), x, _real_frames(tokens, frame_mask))
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
@@ -165,5 +165,6 @@ def _pooled_singly(poolers: Poolers, tokens: Tensor) -> tuple[Tensor, Tensor]:
     return memories, rearrange(summary, "(b t) d -> b t d", t=num_frames)
 
 
-def _all_real(tokens: Tensor) -> Tensor:
-    return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+def _real_frames(tokens: Tensor, frame_mask: Tensor | None) -> Tensor:
+    """bool 'b t'."""
+    return tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if frame_mask is None else frame_mask

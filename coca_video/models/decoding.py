@@ -1,13 +1,20 @@
 """Text, token by token, with everything kept that need not be computed again."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
+from coca_video.layers.linear import packed_linears
 from coca_video.layers.transformer import Block, BlockCache, KeyValues
 from coca_video.models.coca import CoCa
 from coca_video.models.text_decoder import Memory
+
+
+def packed_decoders(model: CoCa) -> AbstractContextManager[None]:
+    """Within, decoding is fast on a CPU: `packed_linears` for what writes text."""
+    return packed_linears(model.unimodal, model.multimodal, model.heads)
 
 
 class CachedDecoder:

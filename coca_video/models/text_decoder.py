@@ -95,11 +95,12 @@ class UnimodalDecoder(nn.Module):
         mask = mask[:, :length]
         if self.is_open_clip:
             ids, mask = self._as_open_clip(ids, mask)
-        x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        cls = self.cls + self.cls_position if self.is_open_clip else self.cls
-        x = torch.cat([x, repeat(cls, "d -> b 1 d", b=len(ids))], dim=1)
-        if not self.is_open_clip:
+            cls = self.cls + self.cls_position
+        else:
             mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
+            cls = self.cls
+        x = self.tokens(ids) + self.positions[: ids.shape[1]]
+        x = torch.cat([x, repeat(cls, "d -> b 1 d", b=len(ids))], dim=1)
         for block in self.blocks:
             x = block(x, mask=mask, causal=True)
         return x[:, :length], self.norm_cls(x[:, -1])

@@ -45,3 +45,13 @@ def test_nothing_packed_is_left_behind():
     with torch.no_grad(), packed_linears(layer):
         x = noise(3, 7)
         torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-5, rtol=0)
+
+
+def test_an_inner_block_leaves_an_outer_one_s_copies():
+    layer, other = Linear(7, 11), Linear(7, 11)
+    with packed_linears(layer):
+        kept = layer.packed
+        with packed_linears(layer, other):
+            assert layer.packed is kept and other.packed is not None
+        assert layer.packed is kept and other.packed is None
+    assert layer.packed is None
