@@ -4,9 +4,13 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F
+from memory import largest_tensor
+from processes import contrastive_losses, in_processes
 from tiny import noise
 
 from coca_video.losses import caption_loss, contrastive_loss
+from coca_video.ops.cross_entropy import CHUNK_BYTES
+from coca_video.ops.pairwise import TILE_SIZE
 
 SIZE = 5
 
@@ -49,30 +53,105 @@ def test_contrastive_loss_of_known_cases():
     assert loss.item() == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize("groups", [None, [0, 1, 0, 0, 1]])
+def test_contrastive_loss_at_a_low_temperature(groups):
+    given, always = (None, range(SIZE)) if groups is None else (torch.tensor(groups), groups)
+    video, text, _ = embeddings()
+    reference.assert_equal_with_gradients(
+        lambda video, text: contrastive_loss(video, text, torch.tensor(100.0), groups=given),
+        lambda video, text: reference.contrastive_loss(video, text, torch.tensor(100.0), always),
+        video,
+        text,
+    )
+
+
+def test_groups_are_hashes():
+    large = torch.tensor([2**63 - 1, -(2**63), 2**63 - 1, 2**63 - 1, -(2**63)])
+    small = torch.tensor([0, 1, 0, 0, 1])
+    by_hash, by_number = (contrastive_loss(*embeddings(), groups=groups) for groups in (large, small))
+    assert torch.equal(by_hash, by_number)
+
+
+def test_contrastive_loss_of_low_precision_is_computed_in_float32():
+    exact = [x.detach().bfloat16().float() for x in embeddings()]
+    groups = torch.tensor([0, 1, 0, 0, 1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = contrastive_loss(*(x.bfloat16() for x in exact), groups=groups)
+    assert torch.equal(found, contrastive_loss(*exact, groups=groups))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_similarities_are_never_all_held(shared):
+    size = TILE_SIZE + TILE_SIZE // 2
+    video, text = noise(size, 1), noise(size, 1, seed=1)
+    groups = torch.arange(size) // 2 if shared else None
+    largest = largest_tensor(
+        lambda: contrastive_loss(video, text, torch.tensor(1.0), groups=groups).backward()
+    )
+    assert largest == TILE_SIZE**2
+
+
+def test_processes_share_their_batches(tmp_path):
+    in_processes(tmp_path, contrastive_losses)
+
+
+def packed(
+    features: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """'b l d', 'b l', bool 'b l' -> features 'n d' and targets 'n': position i predicts token i + 1."""
+    real = mask[:, 1:]
+    return features[:, :-1][real], ids[:, 1:][real]
+
+
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_caption_loss_equals_the_reference(label_smoothing):
     ids = torch.randint(1, 11, (3, 6), generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[True] * 6, [True] * 2 + [False] * 4, [True] * 4 + [False] * 2])
+
+    def loss(features: torch.Tensor, vocabulary: torch.Tensor) -> torch.Tensor:
+        features, targets = packed(features, ids, mask)
+        return caption_loss(features, vocabulary, targets, label_smoothing=label_smoothing)
+
     reference.assert_equal_with_gradients(
-        lambda logits: caption_loss(logits, ids, mask, label_smoothing=label_smoothing),
-        lambda logits: reference.caption_loss(logits, ids, mask, label_smoothing),
-        noise(3, 6, 11),
+        loss,
+        lambda features, vocabulary: reference.caption_loss(
+            features @ vocabulary.T, ids, mask, label_smoothing
+        ),
+        noise(3, 6, 5),
+        noise(11, 5, seed=1),
     )
 
 
 def test_padding_and_the_last_position_do_not_count():
     ids, logits = torch.tensor([[1, 4, 2, 0, 0]]), noise(1, 5, 7)
     mask = ids != 0
-    loss = caption_loss(logits, ids, mask)
-    torch.testing.assert_close(loss, caption_loss(logits[:, :3], ids[:, :3], mask[:, :3]))
-    (gradient,) = torch.autograd.grad(loss, logits)
+
+    def loss(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        features, targets = packed(logits, ids, mask)
+        return caption_loss(features, torch.eye(7), targets)
+
+    found = loss(logits, ids, mask)
+    torch.testing.assert_close(found, loss(logits[:, :3], ids[:, :3], mask[:, :3]))
+    (gradient,) = torch.autograd.grad(found, logits)
     assert gradient[0].abs().sum(dim=-1).gt(0).tolist() == [True, True, False, False, False]
-    assert caption_loss(logits, torch.where(mask, ids, 5), mask) == loss
+    assert loss(logits, torch.where(mask, ids, 5), mask) == found
 
 
-def test_caption_loss_predicts_the_next_token():
-    ids = torch.tensor([[1, 4, 2]])
-    next_ids = torch.tensor([[4, 2, 6]])
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    assert caption_loss(100.0 * F.one_hot(next_ids, 7), ids, mask).item() == pytest.approx(0, abs=1e-6)
-    assert caption_loss(100.0 * F.one_hot(ids, 7), ids, mask).item() == pytest.approx(100)
+def test_caption_loss_predicts_the_targets():
+    targets, others = torch.tensor([4, 2, 6]), torch.tensor([1, 4, 2])
+    right, wrong = (100.0 * F.one_hot(tokens, 7) for tokens in (targets, others))
+    assert caption_loss(right, torch.eye(7), targets).item() == pytest.approx(0, abs=1e-6)
+    assert caption_loss(wrong, torch.eye(7), targets).item() == pytest.approx(100)
+
+
+def test_caption_loss_without_a_token():
+    with pytest.raises(ValueError, match=r"needs at least one row, got x of shape \(0, 7\)"):
+        caption_loss(torch.zeros(0, 7), torch.eye(7), torch.zeros(0, dtype=torch.long))
+
+
+def test_the_scores_of_the_vocabulary_are_never_all_held():
+    num_tokens, vocab_size = 1100, 2**15
+    features, vocabulary = noise(num_tokens, 1), noise(vocab_size, 1, seed=1)
+    targets = torch.arange(num_tokens)
+    largest = largest_tensor(lambda: caption_loss(features, vocabulary, targets).backward())
+    assert largest == CHUNK_BYTES // 4 < num_tokens * vocab_size

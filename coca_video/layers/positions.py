@@ -39,7 +39,7 @@ class TimePositions(nn.Module):
         index = torch.arange(tokens.shape[1], device=tokens.device).float()
         place = ((index + 0.5) * len(self.table) / num_real.clamp(min=1) - 0.5).clamp(0, last)
         below = place.long()
-        weight = rearrange(place - below, "b t -> b t 1")
+        weight = rearrange(place - below, "b t -> b t 1").to(self.table.dtype)
         added = torch.lerp(self.table[below], self.table[(below + 1).clamp(max=last)], weight)
         return tokens + rearrange(added * (num_real > 1).unsqueeze(-1), "b t d -> b t 1 d")
 

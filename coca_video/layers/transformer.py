@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from coca_video.layers.linear import Linear
 from coca_video.ops.attention import attend, attention_weights
+from coca_video.ops.packing import Packing, attend_packed
 
 
 class KeyValues(NamedTuple):
@@ -35,29 +36,89 @@ class MultiHeadAttention(nn.Module):
         self.out = Linear(width, width)
 
     def forward(
-        self, x: Tensor, memory: Tensor | None = None, *, mask: Tensor | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        packing: Packing | None = None,
     ) -> Tensor:
-        """x: 'b l d', memory: 'b s d_memory', mask: bool 'b s' or 'b l s'; returns 'b l d'."""
-        return self.read(x, self.keys_values(x if memory is None else memory), mask=mask, causal=causal)
+        """x: 'b l d', memory: 'b s d_memory', mask: bool 'b s' or 'b l s'; returns 'b l d'.
+
+        An x of batch 1 is read against every memory: learned queries are projected once.
+        packing: x is packed, 'n d', and so is the result; without a memory the attention is then causal.
+        """
+        if memory is not None:
+            return self._read_tokens(x, memory, mask=mask, packing=packing)
+        if packing is None:
+            return self.read(x, self.keys_values(x), mask=mask, causal=causal)
+        out = attend_packed(self._split(self.query(x)), *self.keys_values(x), packing, mask=mask)
+        return self.out(out.flatten(-2))
 
     def keys_values(self, memory: Tensor) -> KeyValues:
-        """'b s d_memory' -> keys and values 'b s heads d', which `read` can use again and again."""
+        """'... s d_memory' -> keys and values '... s heads d', which `read` can use again and again."""
         return KeyValues(self._split(self.key(memory)), self._split(self.value(memory)))
 
     def read(
         self, x: Tensor, memory: KeyValues, *, mask: Tensor | None = None, causal: bool = False
     ) -> Tensor:
         """x: 'b l d', mask: bool 'b s' or 'b l s'; returns 'b l d'."""
-        out = attend(self._split(self.query(x)), *memory, mask=mask, causal=causal)
-        return self.out(rearrange(out, "b l heads d -> b l (heads d)"))
+        return self.out(attend(self._split(self.query(x)), *memory, mask=mask, causal=causal).flatten(-2))
 
     def weights(self, x: Tensor, memory: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """How much each query of x 'b l d' reads from each token of memory: 'b heads l s', rows sum to 1."""
-        q, k = self._split(self.query(x)), self._split(self.key(memory))
+        q, k = self._split(self.query(x)).expand(len(memory), -1, -1, -1), self._split(self.key(memory))
         return attention_weights(q, k, mask=mask)
 
+    def _read_tokens(
+        self, x: Tensor, memory: Tensor, *, mask: Tensor | None, packing: Packing | None
+    ) -> Tensor:
+        q = self._split(self.query(x))
+        q = q.expand(len(memory), -1, -1, -1) if packing is None else packing.unpack(q)
+        if (mask is None or mask.ndim == 2) and self._absorbs(q.shape[1], memory):
+            read = self._attend_absorbed(q, memory, mask=mask)
+        else:
+            read = attend(q, *self._keys_values_of_real(memory, mask), mask=mask)
+        return self.out((read if packing is None else packing.pack(read)).flatten(-2))
+
+    def _keys_values_of_real(self, memory: Tensor, mask: Tensor | None) -> KeyValues:
+        """`keys_values`, without the work for what the mask 'b s' hides: zeros there."""
+        if mask is None or mask.ndim == 3:
+            return self.keys_values(memory)
+        missing = memory.shape[1] - (packing := Packing(mask)).mask.shape[1]
+        keys_values = (packing.unpack(x) for x in self.keys_values(packing.pack(memory)))
+        return KeyValues(*(F.pad(x, (0, 0, 0, 0, 0, missing)) for x in keys_values))
+
+    def _absorbs(self, num_queries: int, memory: Tensor) -> bool:
+        """Whether it takes fewer multiplications to leave the memory unprojected (`_attend_absorbed`)."""
+        num_tokens, memory_width = memory.shape[1:]
+        width = self.out.in_features
+        projected = num_tokens * width * (memory_width + num_queries)
+        absorbed = num_queries * memory_width * (width + self.num_heads * num_tokens)
+        return absorbed < projected
+
+    def _attend_absorbed(self, q: Tensor, memory: Tensor, *, mask: Tensor | None) -> Tensor:
+        """q 'b l heads d', memory 'b s d_memory' -> 'b l heads d', the same as with keys and values.
+
+        q . (W_k m) = (W_k^T q) . m, and the weighted mean of W_v m is W_v times that of m: for few queries,
+        it is they that are projected, and all heads read the memory itself, as one head (as in multi-query
+        attention). A key's bias moves all scores of a query alike, which softmax does not see: it takes part
+        only so that it has a gradient, which is zero.
+        """
+        heads, head_width = q.shape[2:]
+        into, back = (layer.weight.unflatten(0, (heads, head_width)) for layer in (self.key, self.value))
+        q = torch.einsum("blhd,hdm->blhm", q, into) * (memory.shape[-1] / head_width) ** 0.5
+        tokens = memory.unsqueeze(2)
+        read = attend(rearrange(q, "b l h m -> b (l h) 1 m"), tokens, tokens, mask=mask)
+        read = rearrange(read, "b (l h) 1 m -> b l h m", h=heads)
+        bias = (self.value.bias + 0 * self.key.bias).unflatten(0, (heads, head_width))
+        if mask is not None:  # who sees nothing reads zeros
+            bias = bias * mask.any(dim=-1)[:, None, None, None]
+        return torch.einsum("blhm,hdm->blhd", read, back) + bias
+
     def _split(self, x: Tensor) -> Tensor:
-        return rearrange(x, "b l (heads d) -> b l heads d", heads=self.num_heads)
+        return x.unflatten(-1, (self.num_heads, -1))
 
 
 class Mlp(nn.Module):
@@ -122,15 +183,19 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         causal: bool = False,
         memory_mask: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """x: 'b l d', memory: 'b q d_memory'; returns 'b l d'.
 
         mask: bool 'b l' or 'b l l', of the self-attention; memory_mask: bool 'b q', of the cross-attention.
+        packing: x is packed, 'n d', and so is the result; the self-attention is then causal.
         """
         if self.self_attention is not None:
-            x = x + self.dropout(self.self_attention(self.norm_self(x), mask=mask, causal=causal))
+            own = self.self_attention(self.norm_self(x), mask=mask, causal=causal, packing=packing)
+            x = x + self.dropout(own)
         if self.cross_attention is not None:
-            read = self.cross_attention(self.norm_cross(x), self.norm_memory(memory), mask=memory_mask)
+            memory = self.norm_memory(memory)
+            read = self.cross_attention(self.norm_cross(x), memory, mask=memory_mask, packing=packing)
             x = x + self.dropout(read)
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
 

@@ -27,6 +27,7 @@ from coca_video.models.text_decoder import (
     TextDecoderConfig,
     UnimodalDecoder,
 )
+from coca_video.ops.packing import Packing, until_last
 
 
 @dataclass
@@ -47,7 +48,8 @@ class CoCaConfig:
 class CoCaOutput:
     video_embedding: Tensor  # 'b e', unit length
     text_embedding: Tensor  # 'b e', unit length
-    logits: Tensor  # 'b l v': position i predicts token i + 1
+    caption_features: Tensor  # 'n d', packed: of each real token but a text's last one
+    caption_targets: Tensor  # int 'n': the ids that `heads.vocabulary` shall predict from them
     logit_scale: Tensor  # scalar, 1 / temperature
 
 
@@ -129,18 +131,36 @@ class CoCa(nn.Module):
         """The text so far, ids 'b l' -> logits 'b l v'; padding must come last."""
         return self.heads.vocabulary(self.multimodal(self.unimodal.features(ids), memory))
 
+    def caption_features(self, memory: Memory, ids: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """ids and text_mask 'b l' -> CoCaOutput's caption_features and caption_targets, without [CLS]."""
+        leading = self._leading(text_mask)
+        text = self.unimodal.features(ids, leading)
+        return self.multimodal(text, memory, leading), leading.pack(ids[:, 1:])
+
     def forward(
         self, frames: Tensor, ids: Tensor, text_mask: Tensor, frame_mask: Tensor | None = None
     ) -> CoCaOutput:
         """frames 'b t c h w', ids and text_mask 'b l', frame_mask 'b t' -> everything both losses need."""
-        memory, video_embedding = self.pool(self.encode_frames(frames, frame_mask), frame_mask)
+        return self.read(self.encode_frames(frames, frame_mask), ids, text_mask, frame_mask)
+
+    def read(
+        self, tokens: Tensor, ids: Tensor, text_mask: Tensor, frame_mask: Tensor | None = None
+    ) -> CoCaOutput:
+        """`forward` from tokens 'b t n d' that have been encoded before."""
+        memory, video_embedding = self.pool(tokens, frame_mask)
         text, sentence = self.unimodal(ids, text_mask)
+        leading = self._leading(text_mask)
         return CoCaOutput(
             video_embedding=video_embedding,
             text_embedding=F.normalize(self.heads.text(sentence), dim=-1),
-            logits=self.heads.vocabulary(self.multimodal(text, memory)),
+            caption_features=self.multimodal(leading.pack(text), memory, leading),
+            caption_targets=leading.pack(ids[:, 1:]),
             logit_scale=self.heads.log_scale.exp(),
         )
+
+    def _leading(self, text_mask: Tensor) -> Packing:
+        """Each text's tokens but the last, which predicts nothing."""
+        return Packing(until_last(text_mask)[:, 1 : self.config.text.context_length])
 
 
 def build_adaptor(config: CoCaConfig) -> nn.Module:

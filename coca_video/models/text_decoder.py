@@ -6,10 +6,10 @@ from enum import Enum
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
 from torch import Tensor, nn
 
 from coca_video.layers.transformer import Block, BlockCache, init_linears
+from coca_video.ops.packing import Packing, until_last
 
 EMBEDDING_STD = 0.02
 
@@ -86,32 +86,28 @@ class UnimodalDecoder(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """ids: 'b l', mask: bool 'b l' (True = real) -> text features 'b l d', sentence feature 'b d'.
 
-        [CLS] stands behind the text and has no position that depends on l, so that the amount of padding
-        before it changes nothing. No text token sees it: it is last and the layers are causal.
+        Padding must come last: nothing is computed for it, and its features are zero. [CLS] stands right
+        behind the text, where no text token sees it, as the layers are causal.
         A text longer than the context is cut, with a warning.
         """
         ids = self._cut(ids)
-        length = ids.shape[1]
-        mask = mask[:, :length]
-        if self.is_open_clip:
-            ids, mask = self._as_open_clip(ids, mask)
-            cls = self.cls + self.cls_position
-        else:
-            mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
-            cls = self.cls
-        x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        x = torch.cat([x, repeat(cls, "d -> b 1 d", b=len(ids))], dim=1)
-        for block in self.blocks:
-            x = block(x, mask=mask, causal=True)
-        return x[:, :length], self.norm_cls(x[:, -1])
+        mask = mask[:, : ids.shape[1]]
+        x, is_cls = self._with_cls(ids, mask)
+        rows = Packing(until_last(is_cls))
+        visible = self._visible(is_cls, mask) if self.is_open_clip else None
+        x = rows.unpack(self._through_blocks(rows.pack(x), rows, visible))
+        sentence = x[torch.arange(len(x), device=x.device), is_cls.int().argmax(dim=1)]
+        text = F.pad(x, (0, 0, 0, max(0, ids.shape[1] - x.shape[1])))[:, : ids.shape[1]]
+        return text.masked_fill(~mask.unsqueeze(-1), 0.0), self.norm_cls(sentence)
 
-    def features(self, ids: Tensor) -> Tensor:
-        """ids 'b l' -> text features 'b l d', without the work for [CLS]; padding must come last."""
+    def features(self, ids: Tensor, packing: Packing | None = None) -> Tensor:
+        """ids 'b l' -> text features 'b l d', without the work for [CLS]; padding must come last.
+
+        packing: of the rows that are wanted, which then come packed, 'n d'.
+        """
         ids = self._cut(ids)
         x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        for block in self.blocks:
-            x = block(x, causal=True)
-        return x
+        return self._through_blocks(x if packing is None else packing.pack(x), packing)
 
     def step(self, ids: Tensor, caches: list[BlockCache], places: Tensor) -> Tensor:
         """`features` of the next tokens alone: ids 'r l' at places int 'l' -> 'r l d'; adds to the caches."""
@@ -120,19 +116,37 @@ class UnimodalDecoder(nn.Module):
             x = block.step(x, cache, places)
         return x
 
-    def _as_open_clip(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Padding of id 0, one more, and the validity 'b l + 1' of the keys as open_clip's weights know it.
+    def _through_blocks(self, x: Tensor, packing: Packing | None, visible: Tensor | None = None) -> Tensor:
+        for block in self.blocks:
+            x = block(x, mask=visible, causal=True, packing=packing)
+        return x
 
-        It puts [CLS]'s own True in front of the text's mask instead of behind it: each token is judged by
-        the one before it. [CLS] thus sees the first pad, and itself only behind a text that fills the
-        context.
+    def _with_cls(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings 'b l d' of texts with [CLS] behind them, and where that is, bool 'b l'.
+
+        It has no position that depends on the text's length, and in the style of open_clip, where all texts
+        are padded to the context, it stands behind the first pad, of id 0, if there is one.
         """
-        ids = ids.masked_fill(~mask, 0)
-        shifted = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
-        if ids.shape[1] == self.context_length:
-            return ids, shifted
-        ids = torch.cat([ids, ids.new_zeros(len(ids), 1)], dim=1)
-        return ids, torch.cat([shifted, mask.new_zeros(len(mask), 1)], dim=1)
+        lengths, context = until_last(mask).sum(dim=1, keepdim=True), self.context_length
+        ends = (lengths + 1).clamp(max=context) if self.is_open_clip else lengths
+        num_behind = 2 if self.is_open_clip and ids.shape[1] < context else 1
+        ids = F.pad(ids.masked_fill(~mask, 0), (0, num_behind))
+        places = torch.arange(ids.shape[1], device=ids.device)
+        x = self.tokens(ids) + self.positions[places.clamp(max=context - 1)]
+        is_cls = places == ends
+        cls = self.cls + self.cls_position if self.is_open_clip else self.cls
+        return torch.where(is_cls.unsqueeze(-1), cls, x), is_cls
+
+    def _visible(self, is_cls: Tensor, mask: Tensor) -> Tensor:
+        """bool 'b l': the keys that open_clip's weights know, beside the causal order.
+
+        Its mask judges each token by the one before it. So [CLS] sees the first pad, and itself only behind
+        a text that fills the context.
+        """
+        missing = is_cls.shape[1] - 1 - mask.shape[1]
+        shifted = F.pad(F.pad(mask, (1, 0), value=True), (0, missing), value=False)
+        is_full = until_last(mask).sum(dim=1, keepdim=True) == self.context_length
+        return torch.where(is_cls, is_full, shifted)
 
     def _cut(self, ids: Tensor) -> Tensor:
         if ids.shape[1] > self.context_length:
@@ -158,13 +172,15 @@ class MultimodalDecoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         init_linears(self)
 
-    def forward(self, text: Tensor, memory: Memory) -> Tensor:
+    def forward(self, text: Tensor, memory: Memory, packing: Packing | None = None) -> Tensor:
         """text: 'b l d' from the unimodal layers; returns 'b l d', normalised.
 
         Needs no text mask: padding comes last, and no token looks ahead.
+        packing: the text is packed, 'n d', and so is the result.
         """
+        reading = {"causal": True, "memory_mask": memory.mask, "packing": packing}
         for block in self.blocks:
-            text = block(text, memory.tokens, causal=True, memory_mask=memory.mask)
+            text = block(text, memory.tokens, **reading)
         return self.norm(text)
 
     def step(self, text: Tensor, caches: list[BlockCache], places: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ def attend(
     *,
     mask: Tensor | None = None,
     causal: bool = False,
+    key_counts: Tensor | None = None,
     backend: Backend = Backend.auto,
 ) -> Tensor:
     """softmax(q k^T / sqrt(d)) v.
@@ -37,20 +38,31 @@ def attend(
     mask: bool, 'b s' (which keys are real) or 'b l s' (which keys each query may see).
     causal: query i sees keys up to i + (s - l): the last query sees every key, which is what decoding
         with a cache of earlier keys needs.
-    Raises ValueError where the shapes of q, k, v or mask do not fit one another.
+    key_counts: positive 'b s', each key counts as if it stood there so many times, with its value.
+    Raises ValueError where the shapes of q, k, v, mask or key_counts do not fit one another.
     """
     _check_shapes(q, k, v, mask)
-    if backend is Backend.auto:
-        backend = Backend.xformers if _xformers_serves(q) else Backend.sdpa
-    plainly_causal = causal and mask is None and q.shape[1] == k.shape[1]
+    backend = chosen(backend, q)
+    plainly_causal = causal and mask is None and key_counts is None and q.shape[1] == k.shape[1]
     visible = None if plainly_causal else _visible_keys(q, k, mask=mask, causal=causal)
+    bias = None if key_counts is None else _log_counts(key_counts, k)
     if visible is None:
-        return _BACKENDS[backend](q, k, v, None, plainly_causal)
+        return _BACKENDS[backend](q, k, v, bias, plainly_causal)
     # A row without any visible key would be a softmax over nothing (NaN, also in the gradient): such
     # rows attend to everything and their result is replaced by zeros.
     sees_something = visible.any(dim=-1, keepdim=True)
-    out = _BACKENDS[backend](q, k, v, visible | ~sees_something, False)
+    shown = visible | ~sees_something
+    if bias is not None:
+        shown = torch.where(shown, bias, float("-inf"))
+    out = _BACKENDS[backend](q, k, v, shown, False)
     return out * sees_something.unsqueeze(-1)
+
+
+def chosen(backend: Backend, q: Tensor) -> Backend:
+    """What `auto` stands for with these queries."""
+    if backend is not Backend.auto:
+        return backend
+    return Backend.xformers if _xformers_serves(q) else Backend.sdpa
 
 
 def attention_weights(q: Tensor, k: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -75,6 +87,13 @@ def _check_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
         raise ValueError(f"mask must be bool of shape {allowed[0]} or {allowed[1]}, got {found}")
 
 
+def _log_counts(key_counts: Tensor, k: Tensor) -> Tensor:
+    """'b 1 s', to be added to the scores: exp(score + log n) = n exp(score)."""
+    if key_counts.shape != k.shape[:2]:
+        raise ValueError(f"key_counts must be of shape {tuple(k.shape[:2])}, got {tuple(key_counts.shape)}")
+    return rearrange(key_counts.log().to(k.dtype), "b s -> b 1 s")
+
+
 def _visible_keys(q: Tensor, k: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor | None:
     """Both constraints as one bool tensor 'b l s' (or '1 l s'), None where nothing is hidden."""
     visible = mask if mask is None or mask.ndim == 3 else rearrange(mask, "b s -> b 1 s")
@@ -85,19 +104,22 @@ def _visible_keys(q: Tensor, k: Tensor, *, mask: Tensor | None, causal: bool) ->
     return visible
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+# In the backends a mask 'b l s' is bool, or of q's type: what is added to the scores of all heads.
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     q, k, v = (rearrange(x, "b l heads d -> b heads l d") for x in (q, k, v))
-    mask = None if visible is None else visible.unsqueeze(1)
+    mask = None if mask is None else mask.unsqueeze(1)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     return rearrange(out, "b heads l d -> b l heads d")
 
 
-def _naive(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+def _naive(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     scores = torch.einsum("blhd,bshd->bhls", q, k) * q.shape[-1] ** -0.5
     if causal:
-        visible = _visible_keys(q, k, mask=None, causal=True)
-    if visible is not None:
-        scores = scores.masked_fill(~visible.unsqueeze(1), float("-inf"))
+        mask = _visible_keys(q, k, mask=None, causal=True)
+    if mask is not None:
+        scores = scores + _as_bias(mask, q).unsqueeze(1)
     return torch.einsum("bhls,bshd->blhd", scores.softmax(dim=-1), v)
 
 
@@ -111,23 +133,41 @@ def _xformers_installed() -> bool:
     return importlib.util.find_spec("xformers") is not None
 
 
-def _xformers(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, causal: bool) -> Tensor:
+def _xformers(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     if not q.is_cuda:
         raise ValueError(f"the xformers backend needs CUDA tensors, got {q.device}; use sdpa or naive")
     # Imported here: it takes seconds, and has no operator for the CPU.
     ops = importlib.import_module("xformers.ops")
-    bias = ops.LowerTriangularMask() if causal else _additive_bias(q, k, visible)
+    bias = ops.LowerTriangularMask() if causal else _padded_bias(q, k, mask)
     return ops.memory_efficient_attention(q, k, v, attn_bias=bias)
 
 
-def _additive_bias(q: Tensor, k: Tensor, visible: Tensor | None) -> Tensor | None:
-    """'b heads l s' of 0 and -inf, cut from rows padded to a multiple of 8 as xformers' kernels require."""
-    if visible is None:
+def _padded_bias(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
+    """'b heads l s', cut from rows padded to a multiple of 8 as xformers' kernels require."""
+    if mask is None:
         return None
     (b, l, heads, _), s = q.shape, k.shape[1]
     padded = q.new_full((b, heads, l, -(-s // 8) * 8), float("-inf"))
-    padded[..., :s].masked_fill_(visible.unsqueeze(1), 0.0)
+    padded[..., :s] = _as_bias(mask, q).unsqueeze(1)
     return padded[..., :s]
 
 
+def _as_bias(mask: Tensor, q: Tensor) -> Tensor:
+    """A bool mask as 0 and -inf of q's type; what is added already stays."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, float("-inf"))
+
+
 _BACKENDS = {Backend.sdpa: _sdpa, Backend.xformers: _xformers, Backend.naive: _naive}
+
+
+def attend_blocks(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
+    """Causal self-attention within each of the sequences that stand one behind another, by xformers.
+
+    q, k, v: 'n heads d' with n the sum of the lengths; returns 'n heads d'.
+    """
+    bias = importlib.import_module("xformers.ops.fmha.attn_bias").BlockDiagonalCausalMask
+    ops = importlib.import_module("xformers.ops")
+    q, k, v = (x.unsqueeze(0) for x in (q, k, v))
+    return ops.memory_efficient_attention(q, k, v, attn_bias=bias.from_seqlens(lengths)).squeeze(0)

@@ -5,6 +5,7 @@ from tiny import noise
 from torch import nn
 
 from coca_video.layers.transformer import Block, BlockCache, KeyValues, Mlp, MultiHeadAttention, init_linears
+from coca_video.ops.packing import Packing
 
 
 def with_biases(module: nn.Module) -> nn.Module:
@@ -54,6 +55,7 @@ def test_mlp_uses_the_exact_gelu():
 
 
 MEMORY_MASK = torch.tensor([[True, True, False, True], [True, False, False, False]])
+PACKED_LENGTHS = torch.tensor([[5], [1], [3]])
 BLOCKS = [  # settings of a block, and its parts
     ({}, ["self", "mlp"]),
     ({"memory_width": 7}, ["self", "cross", "mlp"]),
@@ -147,3 +149,41 @@ def test_the_chain_of_linears_in_attention_keeps_lengths():
     attention, x = MultiHeadAttention(12, 3), torch.randn(5, 1, 12)
     init_linears(attention)
     torch.testing.assert_close(attention(x).norm(dim=-1), x.norm(dim=-1))
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([[True] * 9, [False] * 9, [True] * 4 + [False] * 5])])
+@pytest.mark.parametrize("num_queries", [1, 2, 40])
+def test_few_queries_read_the_memory_unprojected(num_queries, mask):
+    """Values and gradients, of the weights too, are those of the path by keys and values."""
+    attention = with_biases(MultiHeadAttention(12, 3, memory_width=7))
+    x, memory = noise(3, num_queries, 12), noise(3, 9, 7, seed=1)
+    assert attention._absorbs(num_queries, memory) is (num_queries < 40)
+    reference.assert_equal_with_gradients(
+        lambda x, memory, *_: attention(x, memory, mask=mask),
+        lambda x, memory, *_: attention.read(x, attention.keys_values(memory), mask=mask),
+        x,
+        memory,
+        *attention.parameters(),
+    )
+
+
+@pytest.mark.parametrize("num_queries", [1, 40])
+def test_learned_queries_are_read_against_every_memory(num_queries):
+    attention = with_biases(MultiHeadAttention(12, 3, memory_width=7))
+    reference.assert_equal_with_gradients(
+        lambda x, memory: attention(x, memory),
+        lambda x, memory: attention(x.expand(3, -1, -1), memory),
+        noise(1, num_queries, 12),
+        noise(3, 9, 7, seed=1),
+    )
+
+
+@every_block
+def test_a_packed_block_is_a_padded_one(settings, parts):
+    block, packing = with_biases(Block(12, 3, 20, **settings)), Packing(torch.arange(6) < PACKED_LENGTHS)
+    memory = noise(3, 4, 7, seed=1) if "cross" in parts else None
+    reference.assert_equal_with_gradients(
+        lambda x: block(packing.pack(x), memory, packing=packing),
+        lambda x: packing.pack(block(x, memory, causal=True)),
+        noise(3, 6, 12),
+    )

@@ -50,8 +50,12 @@ def test_one_forward_gives_what_the_parts_give():
     assert torch.equal(out.video_embedding, embedding)
     assert torch.equal(out.video_embedding, model.encode_video(frames, FRAME_MASK))
     assert torch.equal(out.text_embedding, model.encode_text(ids, mask))
-    torch.testing.assert_close(out.logits[mask], model.caption_logits(memory, ids)[mask])
-    assert memory.tokens.shape == (2, 5, 24) and out.logits.shape == (2, 5, VOCAB_SIZE)
+    logits = model.heads.vocabulary(out.caption_features)
+    torch.testing.assert_close(logits, model.caption_logits(memory, ids)[:, :-1][mask[:, 1:]])
+    features, targets = model.caption_features(memory, ids, mask)
+    torch.testing.assert_close(features, out.caption_features)
+    assert targets.tolist() == out.caption_targets.tolist() == [*ids[0, 1:].tolist(), *ids[1, 1:3].tolist()]
+    assert memory.tokens.shape == (2, 5, 24) and logits.shape == (6, VOCAB_SIZE)
     assert out.logit_scale.item() == pytest.approx(1 / 0.07)
 
 
@@ -64,7 +68,7 @@ def test_the_contrastive_pooler_stands_on_the_generative_one():
 def test_no_gradient_reaches_padding_frames():
     model, frames, (ids, mask) = coca(), noise(*FRAMES), texts(5, 3)
     out = model(frames, ids, mask, FRAME_MASK)
-    for value in (out.video_embedding, out.logits):
+    for value in (out.video_embedding, out.caption_features):
         (gradient,) = torch.autograd.grad(spread(value), frames, retain_graph=True)
         assert (gradient[~FRAME_MASK] == 0).all()
         assert (gradient[FRAME_MASK].abs().amax(dim=(1, 2, 3)) > 0).all()

@@ -38,8 +38,10 @@ def model(request) -> CoCa:
 def test_the_first_caption_loss_is_that_of_guessing(model):
     ids, mask = texts(*[12] * 32)
     out = model(noise(32, 2, 3, 16, 16), ids, mask)
-    assert caption_loss(out.logits, ids, mask).item() == pytest.approx(math.log(VOCAB_SIZE), rel=0.02)
-    assert out.logits.std() > 0.02
+    vocabulary = model.heads.vocabulary
+    loss = caption_loss(out.caption_features, vocabulary.weight, out.caption_targets)
+    assert loss.item() == pytest.approx(math.log(VOCAB_SIZE), rel=0.02)
+    assert vocabulary(out.caption_features).std() > 0.02
 
 
 def test_no_matrix_starts_constant(model):

@@ -55,6 +55,38 @@ def test_equals_the_reference(case, backend):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+@pytest.mark.parametrize("backend", [Backend.sdpa, Backend.naive, Backend.auto])
+@pytest.mark.parametrize("case", CASES)
+def test_counted_keys_are_repeated_keys(case, backend, dtype):
+    num_queries, num_keys, mask, causal = CASES[case]
+    counts, visible = random_counts(num_keys), visible_keys(num_queries, num_keys, mask, causal)
+    reference.assert_equal_with_gradients(
+        lambda q, k, v: attend(
+            q, k, v, mask=mask, causal=causal, key_counts=counts.to(dtype), backend=backend
+        ),
+        lambda q, k, v: with_repeated_keys(q, k, v, visible, counts),
+        *queries_keys_values(num_queries, num_keys),
+    )
+
+
+def random_counts(num_keys: int) -> torch.Tensor:
+    """'b s', from 1 to 4."""
+    return torch.randint(1, 5, (BATCH, num_keys), generator=torch.Generator().manual_seed(2))
+
+
+def with_repeated_keys(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible: torch.Tensor, counts: torch.Tensor
+) -> torch.Tensor:
+    """Every key and value stands there as often as its count says."""
+    clips = []
+    for b in range(BATCH):
+        repeated = (x[b].repeat_interleave(counts[b], dim=0).unsqueeze(0) for x in (k, v))
+        seen = visible[b].repeat_interleave(counts[b], dim=1).unsqueeze(0)
+        clips.append(reference.attend(q[b : b + 1], *repeated, seen))
+    return torch.cat(clips)
+
+
 @pytest.mark.parametrize("backend", [Backend.sdpa, Backend.naive])
 @pytest.mark.parametrize("causal", [False, True])
 def test_a_query_without_a_visible_key_gives_zeros(backend, causal):
@@ -142,17 +174,25 @@ def test_a_mask_that_does_not_fit_is_named(mask, found):
         attend(q, k, v, mask=mask)
 
 
+def test_counts_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"key_counts must be of shape \(2, 7\), got \(2, 5\)"):
+        attend(*queries_keys_values(5, 7), key_counts=torch.ones(2, 5))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("counted", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_xformers_equals_naive(case):
+def test_xformers_equals_naive(case, counted):
     pytest.importorskip("xformers")
     num_queries, num_keys, mask, causal = CASES[case]
     mask = None if mask is None else mask.cuda()
+    counts = random_counts(num_keys).cuda() if counted else None
     inputs = [x.detach().cuda().requires_grad_() for x in queries_keys_values(num_queries, num_keys)]
+    settings = {"mask": mask, "causal": causal, "key_counts": counts}
     reference.assert_equal_with_gradients(
-        lambda q, k, v: attend(q, k, v, mask=mask, causal=causal, backend=Backend.xformers),
-        lambda q, k, v: attend(q, k, v, mask=mask, causal=causal, backend=Backend.naive),
+        lambda q, k, v: attend(q, k, v, **settings, backend=Backend.xformers),
+        lambda q, k, v: attend(q, k, v, **settings, backend=Backend.naive),
         *inputs,
         atol=1e-4,  # its kernels multiply in three TF32 passes
     )

@@ -167,7 +167,9 @@ def test_steps_change_what_the_regime_trains_and_nothing_else(regime, case):
     for weights in (model.state_dict(), state.averaged.module.state_dict()):
         moved = {n for n, value in weights.items() if not torch.equal(value, before[n])}
         statistics = {n for n in weights if n not in dict(model.named_parameters())}
-        assert moved == trained | (statistics if "image_encoder" in groups else set())
+        expected = trained | (statistics if "image_encoder" in groups else set())
+        # Softmax does not see a bias of keys: where few queries read, its gradient is zero to the last bit.
+        assert expected - {n for n in trained if n.endswith(".key.bias")} <= moved <= expected
     assert all(p.grad is None for n, p in model.named_parameters() if n not in trained)
 
 

@@ -1,0 +1,50 @@
+"""What the processes of a distributed run exchange. A process that runs alone has everything."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def num_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(x: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks: 'n ...' -> '(processes n) ...'.
+
+    A row's gradient is the sum over the processes, and goes to the one that the row came from.
+    All processes must call, with equally many rows; where they do not have them, all raise ValueError.
+    """
+    if num_processes() == 1:
+        return x
+    nums_rows = _gather_list(torch.tensor([len(x)], device=x.device))
+    if len({int(num_rows) for num_rows in nums_rows}) > 1:
+        found = ", ".join(str(int(num_rows)) for num_rows in nums_rows)
+        raise ValueError(f"all processes must have equally many rows, got {found}")
+    return _Gather.apply(x)
+
+
+def own_rows(gathered: Tensor) -> Tensor:
+    """What `gather` made into more rows, again as it was."""
+    return gathered.chunk(num_processes())[dist.get_rank()] if num_processes() > 1 else gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.cat(_gather_list(x.contiguous()))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        shares = list(gradient.contiguous().chunk(num_processes()))
+        own = torch.empty_like(shares[0])
+        dist.reduce_scatter(own, shares)
+        return own
+
+
+def _gather_list(x: Tensor) -> list[Tensor]:
+    gathered = [torch.empty_like(x) for _ in range(num_processes())]
+    dist.all_gather(gathered, x)
+    return gathered
