@@ -52,6 +52,7 @@ def main() -> None:
     device = pick_device(args.device)
     checkpoint = load(args.checkpoint or _default_run())
     checkpoint.model.to(device)
+    checkpoint.model.image_encoder.merged_per_block = args.merged_per_block
     # Every video is captioned before anything is written: a bad file leaves nothing half-done.
     settings = {"num_frames": args.num_frames, "decoding": decoding, "device": device}
     draws = {"with_attention": args.attention is not None}
@@ -177,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     drawing = "draws where the model looked, a PNG for each video"
     parser.add_argument("--attention", type=Path, metavar="FOLDER", help=drawing)
+    merging = "patches that each block of the image encoder merges: faster, approximate"
+    parser.add_argument("--merged-per-block", type=int, default=0, metavar="N", help=merging)
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto = cuda where there is one")
     group = parser.add_argument_group("how captions are written")
     for setting in fields(DecodingConfig):
@@ -200,6 +203,9 @@ def _decoding(args: argparse.Namespace) -> DecodingConfig:
 def _check(args: argparse.Namespace) -> None:
     if args.num_frames < 1:
         raise InputError(f"--num-frames {args.num_frames}: at least 1 is needed")
+    if args.merged_per_block and args.attention is not None:
+        reason = f"--attention {args.attention} shows every patch in its place"
+        raise InputError(f"--merged-per-block {args.merged_per_block}: {reason}")
     if args.output is None and len(args.videos) > 1 and args.format in ("srt", "webvtt"):
         hint = f"holds one video, got {len(args.videos)}; give --output FOLDER"
         raise InputError(f"--format {args.format}: {hint}")

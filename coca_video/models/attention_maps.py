@@ -14,12 +14,14 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from coca_video.layers.pooler import AttentionalPooler
 from coca_video.layers.transformer import MultiHeadAttention
 from coca_video.models.adaptors import Adaptor, masked_mean
 from coca_video.models.coca import CoCa
 from coca_video.models.poolers import Poolers, PoolerStyle
 
-Weights = dict[MultiHeadAttention, Tensor]  # of each module's last call: 'b l s', the mean over its heads
+Attention = MultiHeadAttention | AttentionalPooler
+Weights = dict[Attention, Tensor]  # of each module's last call: 'b l s', the mean over its heads
 
 
 @dataclass
@@ -55,8 +57,9 @@ def attention_maps(
     cross = [block.cross_attention for block in model.multimodal.blocks if block.cross_attention is not None]
     _check(model, ids, layer=layer, num_layers=len(cross))
     poolers = [pooler for pooler in (model.poolers.caption, model.poolers.contrastive) if pooler is not None]
-    with recorded_weights([*cross, *(pooler.attention for pooler in poolers)]) as weights:
-        model(frames, ids, text_mask, frame_mask)
+    with recorded_weights([*cross, *poolers]) as weights:
+        memory, _ = model.pool(model.encode_frames(frames, frame_mask), frame_mask)
+        model.caption_logits(memory, ids)
     real = frames.new_ones(frames.shape[:2], dtype=torch.bool) if frame_mask is None else frame_mask
     memory, embedding = _pooled_from(model, weights, real)
     chosen = cross if layer is None else [cross[layer]]
@@ -67,11 +70,11 @@ def attention_maps(
 
 
 @contextmanager
-def recorded_weights(attentions: Iterable[MultiHeadAttention]) -> Iterator[Weights]:
-    """While open, every `attention(x, memory, mask=...)` of these modules leaves its weights in it."""
+def recorded_weights(attentions: Iterable[Attention]) -> Iterator[Weights]:
+    """While open, every `attention(..., mask=...)` of these modules leaves its weights in it."""
     weights: Weights = {}
 
-    def record(attention: MultiHeadAttention, inputs: tuple[Tensor, Tensor], settings: dict) -> None:
+    def record(attention: Attention, inputs: tuple[Tensor, ...], settings: dict) -> None:
         weights[attention] = attention.weights(*inputs, mask=settings["mask"]).float().mean(dim=1)
 
     with ExitStack() as hooks:
@@ -100,12 +103,12 @@ def _pooled_from(model: CoCa, weights: Weights, frame_mask: Tensor) -> tuple[Ten
 def _poolers_read(poolers: Poolers, weights: Weights) -> tuple[Tensor, Tensor]:
     """What one call of the poolers took from its tokens: for the memory 'b q s', for the summary 'b s'."""
     if poolers.style is PoolerStyle.shared:
-        both = weights[poolers.caption.attention]
+        both = weights[poolers.caption]
         return both[:, 1:], both[:, 0]
-    summary = weights[poolers.contrastive.attention]
+    summary = weights[poolers.contrastive]
     if poolers.caption is None:  # the memory is the tokens
         return torch.eye(summary.shape[2], device=summary.device).expand(len(summary), -1, -1), summary[:, 0]
-    memory = weights[poolers.caption.attention]
+    memory = weights[poolers.caption]
     if poolers.style is PoolerStyle.cascade:
         summary = summary @ memory
     return memory, summary[:, 0]
@@ -120,6 +123,8 @@ def _grid(shares: Tensor, num_class_tokens: int) -> Tensor:
 def _check(model: CoCa, ids: Tensor, *, layer: int | None, num_layers: int) -> None:
     if layer is not None and not 0 <= layer < num_layers:
         raise ValueError(f"layer must be from 0 to {num_layers - 1}, got {layer}")
+    if merged := model.image_encoder.merged_per_block:
+        raise ValueError(f"attention maps need every patch in its place, got merged_per_block {merged}")
     context = model.config.text.context_length
     if ids.shape[1] > context:
         raise ValueError(f"texts must have at most {context} tokens, the model's context, got {ids.shape[1]}")

@@ -125,6 +125,32 @@ def test_where_the_model_looked(caption, video, tmp_path):
         assert opened.width > 3 * 16 and opened.height > 2 * 16
 
 
+def test_merged_patches(caption, video):
+    """One of the picture's four patches in each block; the captions begin at other features."""
+
+    def similarities(*options: object) -> list[float]:
+        lines = caption(video, "--num-frames", 2, "--format", "jsonl", *options).splitlines()
+        return [json.loads(line)["captions"][0]["similarity"] for line in lines]
+
+    merged, whole = similarities("--merged-per-block", 1), similarities()
+    assert len(merged) == len(whole) == 3 and all(ours != theirs for ours, theirs in zip(merged, whole))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([99], "merged_per_block must be from 0 to half of a picture's 4 patches, got 99"),
+        ([-1], "merged_per_block must be from 0 to half of a picture's 4 patches, got -1"),
+        (
+            [1, "--attention", "maps"],
+            "--merged-per-block 1: --attention maps shows every patch in its place",
+        ),
+    ],
+)
+def test_patches_that_cannot_be_merged(refuse, video, options, expected):
+    assert refuse(video, "--merged-per-block", *options) == expected
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

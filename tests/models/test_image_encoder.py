@@ -1,10 +1,13 @@
 import pytest
 import reference
 import torch
-from tiny import image_config, noise, shaken
+from einops import rearrange
+from tiny import coca, image_config, noise, shaken, temporal_config
 
+from coca_video.layers.patches import Stem
 from coca_video.layers.positions import resize_grid
-from coca_video.models.image_encoder import ImageEncoder, ImageStyle
+from coca_video.models.adaptors import Adaptor
+from coca_video.models.image_encoder import ImageEncoder, ImageStyle, drop_patches
 
 every_style = pytest.mark.parametrize("style", ImageStyle)
 
@@ -89,3 +92,68 @@ def test_a_picture_that_is_not_square_is_refused(style):
 def test_image_size_must_be_a_multiple_of_the_patch():
     with pytest.raises(ValueError, match="multiple of patch_size 8, got 20"):
         image_config(image_size=20)
+
+
+def dropping(style: ImageStyle, share: float, **changes) -> ImageEncoder:
+    """In training, for pictures of 16 patches."""
+    ours = encoder(style, image_size=32, **changes).train()
+    ours.patch_dropout = share
+    return ours
+
+
+@pytest.mark.parametrize(("share", "num_kept"), [(0.0, 16), (0.5, 8), (0.7, 5), (0.99, 1)])
+@pytest.mark.parametrize("stem", Stem)
+@every_style
+def test_patch_dropout_keeps_a_share_of_the_patches(style, stem, share, num_kept):
+    ours = dropping(style, share, stem=stem)
+    assert ours(noise(2, 3, 32, 32)).shape == (2, ours.num_class_tokens + num_kept, 16)
+
+
+@every_style
+def test_patch_dropout_changes_no_token_that_it_keeps(style):
+    ours, pixels = dropping(style, 0.7), noise(3, 3, 32, 32)
+    kept = ours.embed(pixels)
+    whole = ours.eval().embed(pixels)
+    assert whole.shape[1] == ours.num_class_tokens + 16
+    assert torch.equal(kept[:, : ours.num_class_tokens], whole[:, : ours.num_class_tokens])
+    is_kept = (kept.unsqueeze(1) == whole.unsqueeze(2)).all(dim=-1)  # 'b n kept'
+    assert (is_kept.sum(dim=1) == 1).all() and (is_kept.sum(dim=2) <= 1).all()
+
+
+@every_style
+def test_patch_dropout_is_for_training_alone(style):
+    dropped, plain, pixels = dropping(style, 0.7), encoder(style, image_size=32), noise(2, 3, 32, 32)
+    assert torch.equal(dropped.eval()(pixels), plain(pixels))
+
+
+@every_style
+def test_dropped_patches_have_no_gradient(style):
+    ours, pixels = dropping(style, 0.7), noise(3, 3, 32, 32)
+    (gradient,) = torch.autograd.grad((ours(pixels) ** 3).sum(), pixels)
+    reached = (rearrange(gradient, "b c (y h) (x w) -> b (y x) (c h w)", h=8, w=8) != 0).sum(dim=-1)
+    assert reached.unique().tolist() == [0, 3 * 8 * 8] and ((reached > 0).sum(dim=1) == 5).all()
+
+
+def test_every_patch_is_kept_as_often_as_any_other():
+    torch.manual_seed(0)
+    patches = torch.arange(8.0).view(1, 8, 1).expand(4000, 8, 1)
+    kept = drop_patches(patches, 0.6)
+    assert kept.shape == (4000, 3, 1)
+    share = kept.flatten().long().bincount(minlength=8) / 4000
+    torch.testing.assert_close(share, torch.full((8,), 3 / 8), atol=0.03, rtol=0)
+    torch.manual_seed(0)
+    assert torch.equal(drop_patches(patches, 0.6), kept) and not torch.equal(drop_patches(patches, 0.6), kept)
+
+
+@pytest.mark.parametrize("adaptor", Adaptor)
+def test_patch_dropout_with_every_adaptor(adaptor):
+    model = coca(temporal=temporal_config(adaptor)).train()
+    model.image_encoder.patch_dropout = 0.5
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    assert model.encode_frames(noise(2, 3, 3, 16, 16), mask).shape == (2, 3, 2, 16)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_all_patches_is_refused(share):
+    with pytest.raises(ValueError, match=rf"patch_dropout must be in \[0, 1\), got {share}"):
+        dropping(ImageStyle.coca, share)(noise(1, 3, 32, 32))
