@@ -24,4 +24,5 @@ class EvaluateConfig:
     checkpoint: str  # a checkpoint's folder or a run's, then its newest
     evaluate: EmojiConfig
     output: str | None = None  # the folder of result.json and predictions.jsonl; default: `checkpoint`
+    merged_per_block: int = 0  # patches that each block of the image encoder merges: faster, approximate
     device: str = "auto"

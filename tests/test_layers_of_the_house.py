@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "checkpoint": {"layers", "models", "data"},  # weights travel with their tokenizer and preprocessing
     "interop": {"layers", "models"},
     "loading": {"models", "data", "checkpoint", "interop"},
-    "training": {"ops", "losses", "models", "data", "checkpoint", "files", "run_log"},
+    "training": {"ops", "layers", "losses", "models", "data", "checkpoint", "files", "run_log"},
     "evaluation": {
         "ops",
         "models",

@@ -16,7 +16,9 @@ def main() -> None:
     device = pick_device(config.device)
     checkpoint = load_checkpoint(config.checkpoint)
     checkpoint.model.to(device)
+    checkpoint.model.image_encoder.merged_per_block = config.merged_per_block
     result, predictions = evaluate_emoji(checkpoint, config.evaluate, device=device)
+    result["protocol"]["merged_per_block"] = config.merged_per_block
     output = Path(config.output or config.checkpoint)
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in predictions))

@@ -5,15 +5,19 @@ import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
 from coca_video.checkpoint import Checkpoint, saved_checkpoints
 from coca_video.cli import load_config, pick_device
 from coca_video.config import TrainConfig
-from coca_video.data.loader import BatchStream, Source, open_source
+from coca_video.data.loader import BatchStream, Kind, Source, open_source
+from coca_video.data.sampling import Sampling
 from coca_video.data.tokenizer import Tokenizer
+from coca_video.data.transforms import Augmentation
 from coca_video.errors import InputError
+from coca_video.evaluation.embedding import cached_source
 from coca_video.files import write_whole
 from coca_video.loading import load
 from coca_video.models.coca import CoCa, CoCaConfig
@@ -36,7 +40,11 @@ def main() -> int:
     torch.manual_seed(config.loop.seed)  # of all new weights, an adaptor's on top of init's too
     init = _load_init(config)
     preprocessing = init.preprocessing if init else config.data.preprocessing
-    shared = {"frame_size": config.data.frame_size, "preprocessing": preprocessing}
+    shared = {
+        "frame_size": config.data.frame_size,
+        "preprocessing": preprocessing,
+        "reduced_decoding": config.data.reduced_decoding,
+    }
     sources = [open_source(source, **shared) for source in config.data.sources]
     model, tokenizer = (init.model, init.tokenizer) if init else _new_model(config, sources)
     state = TrainingState(
@@ -49,6 +57,8 @@ def main() -> int:
         trained_on=_trained_on(config, init),
         device=device,
     )
+    if config.data.token_cache is not None:
+        _check_token_cache(config, state)
     stream = BatchStream(
         sources,
         config.data.sources,
@@ -59,6 +69,8 @@ def main() -> int:
     )
     _write_settings(config, output)
     print(_summary(config, sources, state, init), file=sys.stderr)
+    if config.data.token_cache is not None:
+        stream.sources = _cached(config, sources, model)
     finished = train(state, stream, config.loop, output=output, num_workers=config.data.num_workers)
     print(f"{output}: {'finished' if finished else 'stopped and saved'} after step {state.step}")
     return 0 if finished else 130
@@ -73,6 +85,37 @@ def _phases(config: LoopConfig, model: CoCaConfig) -> list[Phase]:
             hint = f"loop.tuning.regime={config.tuning.regime.value} and the losses train no such weights"
             raise InputError(f"loop.optimizer.groups.{group}: would have no effect: {hint}")
     return phases
+
+
+def _check_token_cache(config: TrainConfig, state: TrainingState) -> None:
+    """Tokens can be kept only where each step would encode the same frames by the same weights."""
+    tuning, image_size = config.loop.tuning, state.image_size
+    for phase in state.phases:
+        if any(group_of(name) == "image_encoder" for name in phase.trained):
+            _refuse_cache(f"loop.tuning.regime={tuning.regime.value} trains the image encoder")
+    if not state.model.temporal.encodes_frames_alone:
+        adaptor = state.model.config.temporal.adaptor.value
+        _refuse_cache(f"model.temporal.adaptor={adaptor} encodes a clip's frames together")
+    for i, source in enumerate(config.data.sources):
+        if source.kind is Kind.clips and source.sampling is not Sampling.uniform:
+            _refuse_cache(f"data.sources[{i}].sampling={source.sampling.value} is random; uniform is not")
+    if config.loop.augmentation != Augmentation():
+        _refuse_cache("loop.augmentation changes the frames at random; it must have its defaults")
+    if config.data.frame_size != image_size:
+        _refuse_cache(f"data.frame_size must be the model's {image_size}, got {config.data.frame_size}")
+
+
+def _refuse_cache(reason: str) -> NoReturn:
+    raise InputError(f"data.token_cache: {reason}")
+
+
+def _cached(config: TrainConfig, sources: list[Source], model: CoCa) -> list[Source]:
+    """Encodes what the cache lacks; the sources that read from it."""
+    folder, num_workers = config.data.token_cache, config.data.num_workers
+    return [
+        cached_source(model, source, folder, batch_size=each.batch_size, num_workers=num_workers)
+        for source, each in zip(sources, config.data.sources)
+    ]
 
 
 def _trained_on(config: TrainConfig, init: Checkpoint | None) -> list[str]:

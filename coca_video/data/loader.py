@@ -1,14 +1,17 @@
 """From sources on disk to a stream of training batches whose n-th batch depends on (seed, n) alone."""
 
+import hashlib
 import random
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import ImageReadMode, decode_image
 
@@ -20,6 +23,8 @@ from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.data.video import VideoReader
 from coca_video.errors import InputError
+
+Item = TypeVar("Item")
 
 
 class Kind(str, Enum):
@@ -50,6 +55,8 @@ class DataConfig:
     frame_size: int = 64  # pixels at which frames wait for augmentation
     num_workers: int = 1
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    reduced_decoding: bool = False  # see Clips
+    token_cache: str | None = None  # a folder: a frozen image encoder encodes each frame once for all runs
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -63,6 +70,8 @@ class Source:
     """A finite set of samples, one a record."""
 
     records: Sequence[PictureRecord | ClipRecord]
+    frame_size: int
+    preprocessing: Preprocessing
 
     def __len__(self) -> int:
         return len(self.records)
@@ -70,9 +79,22 @@ class Source:
     def texts(self) -> list[str]:
         return [record.text for record in self.records]
 
-    def sample(self, index: int, rng: random.Random) -> Sample:
+    def sample(self, index: int, rng: random.Random | None) -> Sample:
         """`rng` decides what is random about a sample: which frames."""
+        record = self.records[index]
+        return Sample(self.frames(index, rng), record.text, self.key(index), record.labels)
+
+    def key(self, index: int) -> str:
+        """Names the sample in messages."""
         raise NotImplementedError
+
+    def frames(self, index: int, rng: random.Random | None) -> Tensor:
+        """uint8 't c h w', resized to frame_size. Without `rng` always the same."""
+        raise NotImplementedError
+
+    def origin(self, index: int) -> dict[str, Any]:
+        """All that `frames` without `rng` depend on, in JSON's terms; nothing is decoded."""
+        return {"frame_size": self.frame_size, "preprocessing": asdict(self.preprocessing)}
 
 
 class Pictures(Source):
@@ -83,19 +105,29 @@ class Pictures(Source):
         self.records: list[PictureRecord] = read_pictures(path)
         self.frame_size, self.preprocessing = frame_size, preprocessing
 
-    def sample(self, index: int, rng: random.Random) -> Sample:
+    def key(self, index: int) -> str:
+        return self.records[index].key
+
+    def frames(self, index: int, rng: random.Random | None) -> Tensor:
         record = self.records[index]
         encoded = torch.frombuffer(bytearray(record.png), dtype=torch.uint8)
         try:
             picture = decode_image(encoded, mode=ImageReadMode.RGB)
         except RuntimeError as error:
             raise InputError(f"{self.path}: {record.key} is not a readable picture") from error
-        frames = self.preprocessing.resized(picture.unsqueeze(0), size=self.frame_size)
-        return Sample(frames, record.text, record.key, record.labels)
+        return self.preprocessing.resized(picture.unsqueeze(0), size=self.frame_size)
+
+    def origin(self, index: int) -> dict[str, Any]:
+        digest = hashlib.sha256(self.records[index].png).hexdigest()
+        return super().origin(index) | {"picture": digest}
 
 
 class Clips(Source):
-    """Video files of a manifest; only the sampled frames are read."""
+    """Video files of a manifest; only the sampled frames are read.
+
+    reduced_decoding: the decoder scales frames down to what the preprocessing needs at least. Less work for
+        large frames, but its filter is not the preprocessing's: pixels differ a little.
+    """
 
     def __init__(
         self,
@@ -106,28 +138,40 @@ class Clips(Source):
         num_frames: int,
         sampling: Sampling,
         stride: int = 1,
+        reduced_decoding: bool = False,
     ):
         self.records: list[ClipRecord] = read_manifest(path)
         for record in self.records:
             if not record.path.exists():
                 raise InputError(f"{path}: names {record.path}, which does not exist")
         self.frame_size, self.preprocessing = frame_size, preprocessing
-        self.sample_indices = partial(sample_frames, num_samples=num_frames, sampling=sampling, stride=stride)
+        self.sampling = {"num_samples": num_frames, "sampling": sampling, "stride": stride}
+        self.reduced_decoding = reduced_decoding
 
-    def sample(self, index: int, rng: random.Random) -> Sample:
-        record = self.records[index]
-        reader = VideoReader(record.path)
-        frames = reader.frames(self.sample_indices(len(reader), rng=rng))
-        frames = self.preprocessing.resized(frames, size=self.frame_size)
-        return Sample(frames, record.text, str(record.path), record.labels)
+    def key(self, index: int) -> str:
+        return str(self.records[index].path)
+
+    def frames(self, index: int, rng: random.Random | None) -> Tensor:
+        shorter_side = self.frame_size if self.reduced_decoding else None
+        reader = VideoReader(self.records[index].path, shorter_side=shorter_side)
+        frames = reader.frames(sample_frames(len(reader), rng=rng, **self.sampling))
+        return self.preprocessing.resized(frames, size=self.frame_size)
+
+    def origin(self, index: int) -> dict[str, Any]:
+        path = self.records[index].path.resolve()
+        state = path.stat()
+        file = {"video": str(path), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+        return super().origin(index) | file | self.sampling | {"reduced_decoding": self.reduced_decoding}
 
 
-def open_source(config: SourceConfig, *, frame_size: int, preprocessing: Preprocessing) -> Source:
+def open_source(
+    config: SourceConfig, *, frame_size: int, preprocessing: Preprocessing, reduced_decoding: bool = False
+) -> Source:
     shared = {"frame_size": frame_size, "preprocessing": preprocessing}
     if config.kind is Kind.pictures:
         return Pictures(Path(config.path), **shared)
     frames = {"num_frames": config.num_frames, "sampling": config.sampling, "stride": config.stride}
-    return Clips(Path(config.path), **frames, **shared)
+    return Clips(Path(config.path), **frames, **shared, reduced_decoding=reduced_decoding)
 
 
 class BatchStream(Dataset[Batch]):
@@ -181,16 +225,21 @@ def _order(num: int, seed: str) -> list[int]:
 
 def training_batches(stream: BatchStream, *, first: int, num_workers: int) -> Iterator[Batch]:
     """The stream from batch `first` on, built in worker processes."""
-    batches = DataLoader(
-        stream,
+    return load_items(stream, range(first, len(stream)), num_workers=num_workers)
+
+
+def load_items(dataset: Dataset[Item], order: Sequence[int], *, num_workers: int) -> Iterator[Item]:
+    """The items of a dataset in this order, built in worker processes."""
+    items = DataLoader(
+        dataset,
         batch_size=None,
-        sampler=range(first, len(stream)),
+        sampler=order,
         num_workers=num_workers,
         prefetch_factor=2 if num_workers else None,
         worker_init_fn=_leave_signals_to_the_parent,
     )
     try:
-        yield from batches
+        yield from items
     except InputError as error:  # torch puts a worker's traceback before the message
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 

@@ -1,5 +1,6 @@
 """What flows from the data to the model: one Sample, many collated into a Batch. Both check themselves."""
 
+import hashlib
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -10,32 +11,52 @@ from coca_video.data.tokenizer import Tokenizer
 
 @dataclass
 class Sample:
-    """A clip (or a picture: one frame) with its text."""
+    """A clip (or a picture: one frame) with its text; its frames, or the tokens they have been encoded to."""
 
-    frames: Tensor  # uint8 't c h w'
+    frames: Tensor | None  # uint8 't c h w'
     text: str
     key: str  # names the sample in messages: a path or a shard key
     labels: dict[str, str] = field(default_factory=dict)
+    tokens: Tensor | None = None  # float 't n d', in place of frames
 
     def __post_init__(self) -> None:
+        if (self.frames is None) == (self.tokens is None):
+            raise ValueError(f"{self.key}: a sample holds either frames or tokens")
+        if self.frames is not None:
+            self._check_frames()
+        elif not self.tokens.is_floating_point() or self.tokens.ndim != 3:
+            found = f"{self.tokens.dtype} {tuple(self.tokens.shape)}"
+            raise ValueError(f"{self.key}: tokens must be float 't n d', got {found}")
+        if not len(self.content):
+            raise ValueError(f"{self.key}: a sample needs at least one frame")
+
+    @property
+    def content(self) -> Tensor:
+        """'t ...': the frames, or their tokens."""
+        return self.tokens if self.frames is None else self.frames
+
+    def _check_frames(self) -> None:
         if self.frames.dtype != torch.uint8 or self.frames.ndim != 4 or self.frames.shape[1] != 3:
             found = f"{self.frames.dtype} {tuple(self.frames.shape)}"
             raise ValueError(f"{self.key}: frames must be uint8 't c h w' with c = 3, got {found}")
-        if not len(self.frames):
-            raise ValueError(f"{self.key}: a sample needs at least one frame")
 
 
 @dataclass
 class Batch:
-    frames: Tensor  # uint8 'b t c h w', zeros where frame_mask is False
+    """Of clips whose frames are yet to be encoded, or (`frames` is None) of their tokens."""
+
+    frames: Tensor | None  # uint8 'b t c h w', zeros where frame_mask is False
     frame_mask: Tensor  # bool 'b t', True = real
     ids: Tensor  # int 'b l'
     text_mask: Tensor  # bool 'b l', True = real
-    groups: Tensor  # int 'b': equal for equal texts
+    groups: Tensor  # int64 'b': a hash of the text, the same in every process
     keys: list[str]
+    tokens: Tensor | None = None  # float 'b t n d', zeros where frame_mask is False
 
     def __post_init__(self) -> None:
-        b, t = self.frames.shape[:2]
+        if (self.frames is None) == (self.tokens is None):
+            raise ValueError("a batch holds either frames or tokens")
+        b, t = (self.tokens if self.frames is None else self.frames).shape[:2]
         shapes = {"frame_mask": (b, t), "text_mask": tuple(self.ids.shape), "groups": (b,)}
         for name, expected in shapes.items():
             if tuple(getattr(self, name).shape) != expected:
@@ -44,7 +65,7 @@ class Batch:
             raise ValueError(f"{b} clips, but {len(self.ids)} texts and {len(self.keys)} keys")
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.frame_mask)
 
     def to(self, device: torch.device) -> "Batch":
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -52,17 +73,31 @@ class Batch:
 
 
 def collate(samples: list[Sample], tokenizer: Tokenizer, *, max_length: int) -> Batch:
-    """Pads clips to the longest in time; all frames must have one size."""
-    frames, frame_mask = pad_frames([sample.frames for sample in samples])
+    """Pads clips to the longest in time; all samples must hold frames of one size, or all tokens."""
+    content, frame_mask = pad_frames([sample.content for sample in samples])
+    is_encoded = samples[0].tokens is not None
     texts = [sample.text for sample in samples]
     ids, text_mask = tokenizer.encode_batch(texts, max_length=max_length)
-    first = {text: i for i, text in reversed(list(enumerate(texts)))}
-    groups = torch.tensor([first[text] for text in texts])
-    return Batch(frames, frame_mask, ids, text_mask, groups, keys=[sample.key for sample in samples])
+    groups = torch.tensor([text_hash(text) for text in texts])
+    return Batch(
+        None if is_encoded else content,
+        frame_mask,
+        ids,
+        text_mask,
+        groups,
+        keys=[sample.key for sample in samples],
+        tokens=content if is_encoded else None,
+    )
+
+
+def text_hash(text: str) -> int:
+    """Signed, of 64 bits: the same wherever it is computed, and of different texts different."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def pad_frames(clips: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Clips 't c h w' of any lengths -> frames 'b t c h w' and frame_mask bool 'b t'."""
+    """Frames or tokens 't ...' of any lengths -> 'b t ...', zeros behind them, and frame_mask bool 'b t'."""
     longest = max(len(clip) for clip in clips)
     frames = clips[0].new_zeros(len(clips), longest, *clips[0].shape[1:])
     mask = torch.zeros(len(clips), longest, dtype=torch.bool)

@@ -13,6 +13,7 @@ A reader belongs to the process that made it: decord's threads do not survive a 
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -45,20 +46,33 @@ class _Decoder(Protocol):
 class VideoReader:
     """Random access to the frames of one video file.
 
-    `width` and `height` (pixels, both or neither) resize while decoding; without them frames keep their
-    size. `num_threads` decode; leave it at 1 inside data-loader workers.
+    `width` and `height` (pixels, both or neither) resize while decoding; so does `shorter_side`, which
+    keeps the aspect ratio and never enlarges (`reduced_size`). Without them frames keep their size.
+    `num_threads` decode; leave it at 1 inside data-loader workers.
     Raises InputError, naming the file, if it is missing, empty, cut short or not a video.
     """
 
     def __init__(
-        self, path: str | Path, *, width: int | None = None, height: int | None = None, num_threads: int = 1
+        self,
+        path: str | Path,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        shorter_side: int | None = None,
+        num_threads: int = 1,
     ) -> None:
         if (width is None) != (height is None):
             raise ValueError(f"width and height come together, got width={width}, height={height}")
+        if width is not None and shorter_side is not None:
+            raise ValueError(f"shorter_side={shorter_side} and width={width} exclude each other")
         self.path = Path(path)
         _check_file(self.path)
         try:
-            self._decoder = _make_decoder(self.path, width=width, height=height, num_threads=num_threads)
+            header = _inspect(self.path)
+            if shorter_side is not None:
+                width, height = reduced_size(header.width, header.height, shorter_side=shorter_side)
+            options = {"width": width, "height": height, "num_threads": num_threads}
+            self._decoder = _make_decoder(self.path, is_plain=header.is_plain, **options)
         except av.FFmpegError as error:
             raise InputError(f"{self.path}: cut short, damaged or not a video ({error.strerror})") from error
 
@@ -101,6 +115,12 @@ class VideoReader:
             raise ValueError(f"{self.path}: frames {wrong} are not in a video of {len(self)} frames")
 
 
+def reduced_size(width: int, height: int, *, shorter_side: int) -> tuple[int, int]:
+    """(width, height) with this shorter side, the aspect ratio kept up to half a pixel; never enlarged."""
+    scale = min(1, shorter_side / min(width, height))
+    return round(width * scale), round(height * scale)
+
+
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected a video file")
@@ -110,8 +130,8 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: is empty (0 bytes), expected a video file")
 
 
-def _make_decoder(path: Path, **options: int | None) -> _Decoder:
-    if _is_plain(path):
+def _make_decoder(path: Path, *, is_plain: bool, **options: int | None) -> _Decoder:
+    if is_plain:
         with suppress(*DECORD_ERRORS, RuntimeError):
             decoder = _DecordDecoder(path, **options)
             decoder.read([0])  # some narrow pictures (16, 24, 48, 72 pixels) it opens but cannot read
@@ -121,8 +141,15 @@ def _make_decoder(path: Path, **options: int | None) -> _Decoder:
     return _SequentialDecoder(path, **options)
 
 
-def _is_plain(path: Path) -> bool:
-    """Whether decord can be trusted with this file; raises InputError for one that is cut short.
+@dataclass
+class _Header:
+    width: int  # pixels, upright
+    height: int
+    is_plain: bool  # whether decord can be trusted with this file
+
+
+def _inspect(path: Path) -> _Header:
+    """What decides how to read a file; raises InputError for one that is cut short.
 
     Reads the header and the first frame only. Containers with a sample table (mp4, mov, avi) say where
     every frame lies, so a missing end shows at once. Those without (mkv, webm) promise no number of
@@ -139,7 +166,7 @@ def _is_plain(path: Path) -> bool:
         if first_frame is None:
             raise InputError(f"{path}: its video stream holds no frames")
         seconds = (container.duration or 0) / av.time_base
-        return (
+        is_plain = (
             container.format.name in PLAIN_CONTAINERS
             and first_frame.rotation == 0
             and not any(sample.is_discard for sample in samples)
@@ -147,6 +174,12 @@ def _is_plain(path: Path) -> bool:
             # decord allocates what the header promises, and no frame is smaller than a byte.
             and seconds * (stream.average_rate or 0) <= size
         )
+        sides = first_frame.width, first_frame.height
+        return _Header(*(sides[::-1] if _is_sideways(first_frame) else sides), is_plain=is_plain)
+
+
+def _is_sideways(frame: av.VideoFrame) -> bool:
+    return frame.rotation // 90 % 2 == 1
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -209,8 +242,8 @@ class _SequentialDecoder:
         return container.decode(video=0)
 
     def _upright(self, frame: av.VideoFrame) -> np.ndarray:
-        quarter_turns = frame.rotation // 90
         width, height = self._width, self._height
-        if quarter_turns % 2:
+        if _is_sideways(frame):
             width, height = height, width
-        return np.rot90(frame.to_ndarray(format="rgb24", width=width, height=height), quarter_turns)
+        stored = frame.to_ndarray(format="rgb24", width=width, height=height)
+        return np.rot90(stored, frame.rotation // 90)

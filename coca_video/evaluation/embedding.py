@@ -1,7 +1,7 @@
 """Clips and texts through the model, once, for every figure made of them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from coca_video.checkpoint import Checkpoint
+from coca_video.data.loader import Source
 from coca_video.data.samples import Sample, pad_frames
+from coca_video.data.token_cache import CachedSource, TokenCache, encode_source, encoder_hash
 from coca_video.models.coca import CoCa
 from coca_video.models.text_decoder import Memory
 
@@ -30,12 +32,29 @@ class ClipFeatures:
 def encode_clips(
     checkpoint: Checkpoint, batches: Iterable[list[Sample]], *, device: torch.device
 ) -> ClipFeatures:
-    """Samples, whose frames have the model's size, -> their features, in order."""
+    """Samples, whose frames have the model's size, -> their features, in order.
+
+    A batch's samples hold all frames or all tokens; tokens are those of frames encoded alone, which the joint
+    adaptor cannot use.
+    """
     parts = [_encode(checkpoint, batch, device) for batch in tqdm(batches, desc="clips", unit="batch")]
     columns = zip(*(vars(part).values() for part in parts))
     return ClipFeatures(
         *(Memory.cat(column) if isinstance(column[0], Memory) else torch.cat(column) for column in columns)
     )
+
+
+def cached_source(
+    model: CoCa, source: Source, folder: str, *, batch_size: int, num_workers: int
+) -> CachedSource:
+    """The source with its tokens in place of frames, read from the cache in `folder`, encoded where missing.
+
+    The model's adaptor must encode frames alone. See `encode_source`.
+    """
+    encoder = model.image_encoder
+    settings = asdict(model.config.image) | {"merged_per_block": encoder.merged_per_block}
+    cache = TokenCache(folder, encoder=encoder_hash(encoder, settings))
+    return encode_source(source, cache, encoder, batch_size=batch_size, num_workers=num_workers)
 
 
 def encode_alone(model: CoCa, frames: Tensor, frame_mask: Tensor, *, tokens: Tensor) -> Tensor:
@@ -54,14 +73,17 @@ def encode_alone(model: CoCa, frames: Tensor, frame_mask: Tensor, *, tokens: Ten
 
 def _encode(checkpoint: Checkpoint, samples: list[Sample], device: torch.device) -> ClipFeatures:
     model = checkpoint.model
-    frames, mask = (x.to(device) for x in pad_frames([sample.frames for sample in samples]))
-    pixels = checkpoint.preprocessing.normalised(frames)
-    tokens = model.encode_frames(pixels, mask)
+    content, mask = (x.to(device) for x in pad_frames([sample.content for sample in samples]))
+    if samples[0].tokens is not None:
+        tokens = alone = content
+    else:
+        pixels = checkpoint.preprocessing.normalised(content)
+        tokens = model.encode_frames(pixels, mask)
+        alone = encode_alone(model, pixels, mask, tokens=tokens)
     memory, video = model.pool(tokens, mask)
-    alone = encode_alone(model, pixels, mask, tokens=tokens)
     memories, each = model.pool(rearrange(alone, "b t n d -> (b t) 1 n d"))
     first_memory = memories[:: alone.shape[1]]
-    each = rearrange(each, "(b t) e -> b t e", b=len(frames))
+    each = rearrange(each, "(b t) e -> b t e", b=len(samples))
     mean = F.normalize((each * mask.unsqueeze(-1)).sum(dim=1), dim=-1)
     return ClipFeatures(video.cpu(), each[:, 0].cpu(), mean.cpu(), memory.to("cpu"), first_memory.to("cpu"))
 

@@ -1,7 +1,6 @@
 """The emoji transfer benchmark: ACTIONS, RETRIEVAL and CAPTIONS on animations never seen as video."""
 
 import hashlib
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,13 @@ from torch import Tensor
 
 from coca_video.checkpoint import Checkpoint
 from coca_video.data.benchmarks.emoji import EXPECTED, TEST_PACK, clips_manifest, is_action, is_retrieval
-from coca_video.data.loader import Clips
+from coca_video.data.loader import Clips, Source
 from coca_video.data.manifest import ClipRecord
 from coca_video.data.samples import Sample
 from coca_video.data.sampling import Sampling
 from coca_video.errors import InputError
 from coca_video.evaluation.captioning import DecodingConfig, best_captions, caption_figures
-from coca_video.evaluation.embedding import ClipFeatures, encode_clips, encode_texts
+from coca_video.evaluation.embedding import ClipFeatures, cached_source, encode_clips, encode_texts
 from coca_video.evaluation.zero_shot import class_embeddings, top_k_figures
 from coca_video.metrics.ranking import ranks, retrieval_figures
 
@@ -31,6 +30,8 @@ class EmojiConfig:
     pack: int = TEST_PACK  # another pack serves to choose settings without touching the test
     num_frames: int = 8
     batch_size: int = 32
+    reduced_decoding: bool = False  # see data.loader.Clips
+    token_cache: str | None = None  # a folder: later evaluations with the same image encoder need not encode
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     templates: list[str] = field(default_factory=lambda: ["person {}", "man {}", "woman {}"])
 
@@ -53,7 +54,7 @@ def evaluate_emoji(
     # By name: a data set may have moved, and a relative path is another place from another folder.
     if manifest.name in {Path(source).name for source in checkpoint.trained_on}:
         raise InputError(f"{checkpoint.path}: was trained on {manifest}, the clips to be evaluated")
-    clips = _open_clips(checkpoint, manifest, num_frames=config.num_frames)
+    clips = _open_clips(checkpoint, manifest, config)
     features = encode_clips(checkpoint, _batches(clips, config.batch_size), device=device)
     tasks = {
         "actions": _actions(checkpoint, clips.records, features, config.templates, device=device),
@@ -82,22 +83,28 @@ def _setting(trained_on: list[str]) -> str:
     return "video" if any(source.endswith(".jsonl") for source in trained_on) else "transfer"
 
 
-def _open_clips(checkpoint: Checkpoint, manifest: Path, *, num_frames: int) -> Clips:
+def _open_clips(checkpoint: Checkpoint, manifest: Path, config: EmojiConfig) -> Source:
     clips = Clips(
         manifest,
         frame_size=checkpoint.model.config.image.image_size,
         preprocessing=checkpoint.preprocessing,
-        num_frames=num_frames,
+        num_frames=config.num_frames,
         sampling=Sampling.uniform,
+        reduced_decoding=config.reduced_decoding,
     )
     clips.records = [record for record in clips.records if is_action(record) or is_retrieval(record)]
-    return clips
+    if not config.token_cache:
+        return clips
+    model = checkpoint.model
+    if not model.temporal.encodes_frames_alone:
+        adaptor = model.config.temporal.adaptor.value
+        raise InputError(f"evaluate.token_cache: the {adaptor} adaptor encodes a clip's frames together")
+    return cached_source(model, clips, config.token_cache, batch_size=config.batch_size, num_workers=0)
 
 
-def _batches(clips: Clips, batch_size: int) -> Iterator[list[Sample]]:
-    rng = random.Random(0)  # uniform sampling draws nothing from it
+def _batches(clips: Source, batch_size: int) -> Iterator[list[Sample]]:
     for start in range(0, len(clips), batch_size):
-        yield [clips.sample(i, rng) for i in range(start, min(start + batch_size, len(clips)))]
+        yield [clips.sample(i, rng=None) for i in range(start, min(start + batch_size, len(clips)))]
 
 
 def _protocol(checkpoint: Checkpoint, manifest: Path, config: EmojiConfig) -> dict:
@@ -108,6 +115,7 @@ def _protocol(checkpoint: Checkpoint, manifest: Path, config: EmojiConfig) -> di
         "sampling": Sampling.uniform.value,
         "image_size": checkpoint.model.config.image.image_size,
         "resize": checkpoint.preprocessing.resize.value,
+        "reduced_decoding": config.reduced_decoding,
         "templates": config.templates,
         "decoding": str(config.decoding),
         "dual_softmax": False,

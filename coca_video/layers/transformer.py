@@ -1,12 +1,13 @@
 """The pre-norm transformer block, alone or with cross-attention."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from coca_video.layers.linear import Linear
 from coca_video.ops.attention import attend, attention_weights
@@ -130,7 +131,15 @@ class Mlp(nn.Module):
         self.out = Linear(mlp_width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.gelu(self.hidden(x)))
+        hidden = self.hidden(x)
+        if not torch.is_grad_enabled():
+            return self._activated(hidden)
+        # The backward pass applies the GELU once more, and no product: it stops at the result's own input,
+        # a quarter of what a block would keep.
+        return checkpoint(self._activated, hidden, use_reentrant=False, preserve_rng_state=False)
+
+    def _activated(self, hidden: Tensor) -> Tensor:
+        return self.out(F.gelu(hidden))
 
 
 @dataclass
@@ -150,6 +159,8 @@ class Block(nn.Module):
 
     self_attention: False leaves it out. norm_memory: the memory has a norm of its own (open_clip).
     """
+
+    recompute = False  # the backward pass computes the block once more, of which only the input is kept
 
     def __init__(
         self,
@@ -175,7 +186,13 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
+    def forward(self, x: Tensor, memory: Tensor | None = None, **reading: Any) -> Tensor:
+        """x: 'b l d', memory: 'b q d_memory'; returns 'b l d'. For the keywords see `_forward`."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, memory, use_reentrant=False, **reading)
+        return self._forward(x, memory, **reading)
+
+    def _forward(
         self,
         x: Tensor,
         memory: Tensor | None = None,
@@ -185,10 +202,10 @@ class Block(nn.Module):
         memory_mask: Tensor | None = None,
         packing: Packing | None = None,
     ) -> Tensor:
-        """x: 'b l d', memory: 'b q d_memory'; returns 'b l d'.
+        """mask: bool 'b l' or 'b l l', of the self-attention.
 
-        mask: bool 'b l' or 'b l l', of the self-attention; memory_mask: bool 'b q', of the cross-attention.
-        packing: x is packed, 'n d', and so is the result; the self-attention is then causal.
+        memory_mask: bool 'b q', of the cross-attention. packing: x is packed, 'n d', and so is the result;
+        the self-attention is then causal.
         """
         if self.self_attention is not None:
             own = self.self_attention(self.norm_self(x), mask=mask, causal=causal, packing=packing)

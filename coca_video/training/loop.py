@@ -12,6 +12,7 @@ import torch
 from coca_video.data.loader import BatchStream, training_batches
 from coca_video.data.transforms import Augmentation
 from coca_video.errors import InputError
+from coca_video.training.compute import ComputeConfig, autocast, prepare
 from coca_video.training.log import RunLog
 from coca_video.training.optim import OptimizerConfig
 from coca_video.training.regimes import TuningConfig
@@ -29,14 +30,17 @@ class LoopConfig:
     tuning: TuningConfig = field(default_factory=TuningConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    patch_dropout: float = 0.0  # share of each picture's patches that a step leaves out (FLIP): faster, worse
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "save_every", "keep_last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        for name in ("ema_decay", "patch_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 def train(
@@ -49,16 +53,24 @@ def train(
     The log's lr is the largest of the groups'.
     """
     state.resume(output)
+    prepare(state.model, config.compute)
+    state.model.image_encoder.patch_dropout = config.patch_dropout
     log = RunLog(output, first_step=state.step, num_steps=config.num_steps, name=str(output))
     batches = training_batches(stream, first=state.step, num_workers=num_workers)
     with closing(log), _stop_requested() as stop:
         for batch in batches:
             generator = _seed_step(config.seed, state.step)
             batch = batch.to(state.device)
-            frames = config.augmentation(batch.frames, size=state.image_size, generator=generator)
-            frames = state.preprocessing.normalised(frames)
+            frames = None  # a batch of tokens was encoded before
+            if batch.tokens is None:
+                frames = config.augmentation(batch.frames, size=state.image_size, generator=generator)
+                frames = state.preprocessing.normalised(frames)
 
-            losses = compute_losses(state.model, frames, batch, config.loss)
+            micro_batch_size = config.compute.micro_batch_size
+            with autocast(config.compute, state.device):
+                losses = compute_losses(
+                    state.model, frames, batch, config.loss, micro_batch_size=micro_batch_size
+                )
             norm = update(state.model, losses["loss"], state.optimizer, clip_norm=config.optimizer.clip_norm)
             figures = {name: value.item() for name, value in losses.items()}
             figures |= {"gradient_norm": norm.item(), "lr": max(state.schedule.get_last_lr())}

@@ -35,6 +35,24 @@ def test_result_and_predictions(image_run, emoji_root, tmp_path, capsys):
     assert f"ACTIONS top1{'':12}{top1:10.1f}" in printed
 
 
+def test_merged_patches(image_run, emoji_root, tmp_path):
+    def predictions(num: int) -> list[dict]:
+        output = tmp_path / str(num)
+        call(main, *arguments(image_run, emoji_root, f"merged_per_block={num}", f"output={output}"))
+        assert json.loads((output / "result.json").read_text())["protocol"]["merged_per_block"] == num
+        return [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+
+    merged, whole = predictions(1), predictions(0)
+    assert len(merged) == len(whole) and merged[0]["top_actions"] != whole[0]["top_actions"]
+
+
+def test_more_merged_patches_than_there_are(image_run, emoji_root, tmp_path, capsys):
+    settings = ["merged_per_block=99", f"output={tmp_path / 'out'}"]
+    found = refusal(main, *arguments(image_run, emoji_root, *settings), capsys=capsys)
+    assert found == "merged_per_block must be from 0 to half of a picture's 4 patches, got 99"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_results_lie_with_the_run(image_run, emoji_root, tmp_path):
     run = shutil.copytree(image_run, tmp_path / "run")
     call(main, *arguments(run, emoji_root))

@@ -294,6 +294,55 @@ def test_a_damaged_state(image_run, emoji_root, tmp_path, capsys):
     assert load_checkpoint(output).hash == load_checkpoint(image_run).hash
 
 
+def cached_arguments(root: Path, output: Path, *, init: Path, cache: Path | None) -> list[str]:
+    """Steps on clips and pictures whose frames never change, with a frozen image encoder."""
+    sources = [clips_source(root / "clips" / "pack1.jsonl"), pictures_source(root)]
+    sources[0] = sources[0].replace("}", ", sampling: uniform}")
+    still = "{degrees: 0, min_scale: 1, max_scale: 1, shift: 0, flip: 0, color: 0, gray: 0}"
+    settings = ["data.frame_size=16", f"data.token_cache={cache or 'null'}", f"loop.augmentation={still}"]
+    return [*training_arguments(output, *sources), f"init={init}", "loop.tuning.regime=lit", *settings]
+
+
+def test_training_from_a_token_cache(image_run, copied_root, tmp_path):
+    """As without one up to roundings; the second run finds no frames any more, only their tokens."""
+    plain, first, second = (tmp_path / name for name in ("plain", "first", "second"))
+    caches = {plain: None, first: tmp_path / "cache", second: tmp_path / "cache"}
+    for output, cache in caches.items():
+        if output == second:
+            for path in (copied_root / "clips" / "pack1").glob("*.mp4"):
+                state = path.stat()
+                path.write_bytes(bytes(state.st_size))
+                os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        assert call(main, *cached_arguments(copied_root, output, init=image_run, cache=cache)) == 0
+    losses = [[line["loss"] for line in read_log(output)] for output in caches]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3) and losses[1] == losses[2]
+    assert load_checkpoint(first).hash == load_checkpoint(second).hash
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("loop.tuning.regime=full", "loop.tuning.regime=full trains the image encoder"),
+        (
+            "loop.tuning.regime=poolers_then_full",
+            "loop.tuning.regime=poolers_then_full trains the image encoder",
+        ),
+        ("model.temporal.adaptor=joint", "model.temporal.adaptor=joint encodes a clip's frames together"),
+        ("data.sources.0.sampling=dense", "data.sources[0].sampling=dense is random; uniform is not"),
+        (
+            "loop.augmentation.flip=0.5",
+            "loop.augmentation changes the frames at random; it must have its defaults",
+        ),
+        ("data.frame_size=20", "data.frame_size must be the model's 16, got 20"),
+    ],
+)
+def test_tokens_that_would_not_stay_the_same(image_run, emoji_root, tmp_path, capsys, change, expected):
+    places = {"init": image_run, "cache": tmp_path / "cache"}
+    arguments = cached_arguments(emoji_root, tmp_path / "run", **places)
+    assert refusal(main, *arguments, change, capsys=capsys) == f"data.token_cache: {expected}"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_and_the_same_command_again(emoji_root, tmp_path):
     """The terminal's Ctrl-C reaches the workers too, for it goes to the whole group of processes."""
     output, num_steps = tmp_path / "run", 80

@@ -153,6 +153,16 @@ def test_dense_clips_keep_their_stride(folder):
     assert len(set(map(tuple, drawn))) > 1
 
 
+def test_reduced_decoding(folder):
+    """Frames of 48 by 64 pixels, decoded with 16 on the shorter side."""
+    config = clips(folder, sampling=Sampling.uniform)
+    settings = {"frame_size": SIZE, "preprocessing": Preprocessing()}
+    sources = [open_source(config, **settings, reduced_decoding=reduced) for reduced in (False, True)]
+    exact, reduced = (source.sample(1, None).frames for source in sources)
+    assert exact.shape == reduced.shape == (4, 3, SIZE, SIZE) and seen(reduced) == [1, 4, 7, 10]
+    assert (exact.int() - reduced.int()).abs().max() <= 8
+
+
 def test_pictures_have_one_frame(folder):
     with pytest.raises(ValueError, match="num_frames must be 1 for pictures, got 4"):
         pictures(folder, num_frames=4)

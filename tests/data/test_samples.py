@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from coca_video.data.samples import Batch, Sample, collate, pad_frames
+from coca_video.data.samples import Batch, Sample, collate, pad_frames, text_hash
 from coca_video.data.tokenizer import Tokenizer
 
 
@@ -44,12 +44,24 @@ def test_collate(tokenizer):
     samples = [Sample(clip(1 + i % 2, i), text, f"key {i}") for i, text in enumerate(texts)]
     batch = collate(samples, tokenizer, max_length=5)
     assert len(batch) == 5 and batch.keys == ["key 0", "key 1", "key 2", "key 3", "key 4"]
-    assert batch.groups.tolist() == [0, 1, 0, 3, 1]
+    assert batch.groups.dtype == torch.int64
+    same = batch.groups.unsqueeze(0) == batch.groups.unsqueeze(1)
+    assert same.int().argmax(dim=1).tolist() == [0, 1, 0, 3, 1]  # the first of each text's
     assert batch.frame_mask.sum(dim=1).tolist() == [1, 2, 1, 2, 1]
     assert batch.frames[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
     for text, ids, mask in zip(texts, batch.ids, batch.text_mask):
         assert ids[mask].tolist() == tokenizer.encode(text, max_length=5)
         assert ids[mask][-1] == tokenizer.end
+
+
+def test_a_texts_group_is_the_same_in_every_process_and_batch(tokenizer):
+    """So that the processes of a distributed run, or a later run, speak of the same groups."""
+    texts = ["🙂", "a red ball"]
+    assert [text_hash(text) for text in texts] == [-5111574283673233481, -6139722701566060474]
+    samples = [Sample(clip(1, 0), text, "key") for text in texts]
+    for order in (samples, samples[::-1]):
+        groups = collate(order, tokenizer, max_length=9).groups.tolist()
+        assert groups == [text_hash(sample.text) for sample in order]
 
 
 def test_to_moves_every_tensor(tokenizer):
@@ -85,3 +97,40 @@ def test_a_batch_whose_parts_do_not_fit_is_refused(wrong, message):
     Batch(**parts)
     with pytest.raises(ValueError, match=message):
         Batch(**(parts | wrong))
+
+
+@pytest.mark.parametrize(
+    "tokens, found",
+    [
+        (torch.zeros(2, 3, 4, dtype=torch.long), r"torch.int64 \(2, 3, 4\)"),
+        (torch.zeros(2, 3), r"torch.float32 \(2, 3\)"),
+    ],
+)
+def test_tokens_are_checked_too(tokens, found):
+    with pytest.raises(ValueError, match=f"a.mp4: tokens must be float 't n d', got {found}"):
+        Sample(None, "text", "a.mp4", tokens=tokens)
+
+
+def test_frames_or_tokens_but_not_both():
+    tokens = torch.zeros(1, 2, 3)
+    for both in ({"frames": None}, {"frames": clip(1, 0), "tokens": tokens}):
+        with pytest.raises(ValueError, match="a.mp4: a sample holds either frames or tokens"):
+            Sample(**both, text="text", key="a.mp4")
+    mask, ids = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.long)
+    for both in ({"frames": None}, {"frames": clip(1, 0).unsqueeze(0), "tokens": tokens.unsqueeze(0)}):
+        with pytest.raises(ValueError, match="a batch holds either frames or tokens"):
+            Batch(**both, frame_mask=mask, ids=ids, text_mask=mask, groups=ids[0], keys=["a.mp4"])
+
+
+def test_collated_tokens(tokenizer):
+    lengths = [1, 3]
+    samples = [
+        Sample(None, "a red ball", f"{t}", tokens=torch.full((t, 2, 4), float(t), dtype=torch.bfloat16))
+        for t in lengths
+    ]
+    batch = collate(samples, tokenizer, max_length=9)
+    assert len(batch) == 2 and batch.frames is None and batch.tokens.dtype == torch.bfloat16
+    assert batch.tokens[:, :, 1, 2].tolist() == [[1, 0, 0], [3, 3, 3]]
+    assert batch.frame_mask.tolist() == [[True, False, False], [True, True, True]]
+    moved = batch.to(torch.device("meta"))
+    assert moved.frames is None and moved.tokens.is_meta

@@ -14,7 +14,8 @@ from videos import (
     turn_right,
 )
 
-from coca_video.data.video import VideoReader
+from coca_video.data.transforms import Preprocessing, Resize
+from coca_video.data.video import VideoReader, reduced_size
 from coca_video.errors import InputError
 
 
@@ -171,3 +172,51 @@ def test_damaged_pictures_are_an_error_each_time(tmp_path):
     for _ in range(2):
         with pytest.raises(InputError, match=r"video\.mp4: damaged, cannot decode frames \[0, 12, 23\]"):
             reader.frames([0, 12, 23])
+
+
+def smooth_frames(num_frames: int, *, height: int, width: int) -> np.ndarray:
+    """Waves that move: what a scaling filter changes little, unlike noise."""
+    t, y, x = np.ogrid[:num_frames, :height, :width]
+    waves = [np.sin(x / 9 + t + c) * np.cos(y / (7 + c)) for c in range(3)]
+    return (127 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [(640, 360, (57, 32)), (360, 640, (32, 57)), (64, 64, (32, 32)), (32, 90, (32, 90)), (20, 31, (20, 31))],
+)
+def test_reduced_size(width, height, expected):
+    assert reduced_size(width, height, shorter_side=32) == expected
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])  # one decoder each
+@pytest.mark.parametrize(("height", "width"), [(96, 172), (172, 96)])
+@pytest.mark.parametrize("resize", list(Resize))
+def test_reduced_frames_are_nearly_those_that_are_resized_later(tmp_path, suffix, height, width, resize):
+    path = save_video(tmp_path / f"v.{suffix}", smooth_frames(6, height=height, width=width), fps=10)
+    exact, reduced = VideoReader(path).frames([1, 4]), VideoReader(path, shorter_side=40).frames([1, 4])
+    assert exact.shape[2:] == (height, width) and sorted(reduced.shape[2:]) == [40, 72]
+    assert (reduced.shape[3] > reduced.shape[2]) == (width > height)
+    exact, reduced = (Preprocessing(resize).resized(frames, size=40).float() for frames in (exact, reduced))
+    difference = (exact - reduced).abs()
+    assert exact.shape == reduced.shape and difference.mean() < 6 and difference.max() < 30  # of 255
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])
+@pytest.mark.parametrize("shorter_side", [48, 49, 500])
+def test_frames_are_never_enlarged(tmp_path, suffix, shorter_side):
+    path = save_video(tmp_path / f"v.{suffix}", coloured_frames(10), fps=10)
+    found = VideoReader(path, shorter_side=shorter_side).frames([2, 7])
+    assert torch.equal(found, VideoReader(path).frames([2, 7]))
+
+
+def test_a_sideways_video_is_reduced_upright(tmp_path):
+    stored = save_video(tmp_path / "stored.mp4", coloured_frames(10), fps=10)
+    turned = turn_right(stored, tmp_path / "turned.mp4", stored_height=48)
+    found = VideoReader(turned, shorter_side=24).frames([3])
+    assert found.shape == (1, 3, 32, 24) and seen(found) == [3]
+
+
+def test_a_size_is_given_in_one_way(coloured_video):
+    with pytest.raises(ValueError, match="shorter_side=8 and width=32 exclude each other"):
+        VideoReader(coloured_video, width=32, height=16, shorter_side=8)

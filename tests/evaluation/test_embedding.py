@@ -4,8 +4,10 @@ import torch.nn.functional as F
 from videos import coloured_frames
 
 from coca_video.checkpoint import load_checkpoint
+from coca_video.data.loader import Clips, Pictures, Source
 from coca_video.data.samples import Sample
-from coca_video.evaluation.embedding import encode_clips, encode_texts
+from coca_video.data.sampling import Sampling
+from coca_video.evaluation.embedding import cached_source, encode_clips, encode_texts
 from coca_video.models.adaptors import Adaptor, TemporalConfig
 from coca_video.models.text_decoder import Memory
 
@@ -77,3 +79,42 @@ def test_texts_keep_their_order_and_length(checkpoint):
     for text, row in zip(texts, found):
         torch.testing.assert_close(encode_texts(checkpoint, [text], device=CPU)[0], row, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(found[0], found[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("num_frames", [1, 4])
+def test_cached_tokens_give_the_same_bits_without_the_encoder(image_run, emoji_root, tmp_path, num_frames):
+    """The second time its weights are no numbers: whoever encoded anything would get none."""
+    for adaptor in (Adaptor.attentional, Adaptor.factorised, Adaptor.mean):
+        loaded = load_checkpoint(image_run, temporal=TemporalConfig(adaptor))
+        clips = Clips(
+            emoji_root / "clips" / "pack3.jsonl",
+            frame_size=16,
+            preprocessing=loaded.preprocessing,
+            num_frames=num_frames,
+            sampling=Sampling.uniform,
+        )
+        plain = encode_clips(loaded, batches(clips), device=CPU)
+        settings = {"batch_size": 4, "num_workers": 0}
+        cached = cached_source(loaded.model, clips, str(tmp_path), **settings)
+        for weight in loaded.model.image_encoder.parameters():
+            weight.data.fill_(torch.nan)
+        found = encode_clips(loaded, batches(cached), device=CPU)
+        for name, expected in vars(plain).items():
+            ours = getattr(found, name)
+            pairs = ((ours.tokens, expected.tokens),) if isinstance(ours, Memory) else ((ours, expected),)
+            assert all(torch.equal(a, b) for a, b in pairs), name
+
+
+def batches(clips: Source) -> list[list[Sample]]:
+    samples = [clips.sample(i, None) for i in range(len(clips))]
+    return [samples[:4], samples[4:]]
+
+
+def test_merged_patches_have_a_cache_of_their_own(image_run, emoji_root, tmp_path):
+    loaded = load_checkpoint(image_run)
+    shards, preprocessing = emoji_root / "pictures", loaded.preprocessing
+    pictures = Pictures(shards, frame_size=16, preprocessing=preprocessing)
+    for merged, num_tokens in ((0, 4), (1, 3)):
+        loaded.model.image_encoder.merged_per_block = merged
+        found = cached_source(loaded.model, pictures, str(tmp_path), batch_size=3, num_workers=0)
+        assert found.sample(0, None).tokens.shape == (1, num_tokens, 16)

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from coca_video.checkpoint import Checkpoint, load_checkpoint
 from coca_video.data.manifest import read_manifest
 from coca_video.errors import InputError
 from coca_video.evaluation.emoji import EmojiConfig, evaluate_emoji
+from coca_video.models.adaptors import Adaptor, TemporalConfig
 
 CPU = torch.device("cpu")
 VIEWS = ("video", "first_frame", "mean_of_frames")
@@ -48,6 +50,7 @@ def test_the_protocol_is_written_down(evaluated, checkpoint, emoji_root, image_r
         "sampling": "uniform",
         "image_size": 16,
         "resize": "center_crop",
+        "reduced_decoding": False,
         "templates": ["person {}", "man {}", "woman {}"],
         "decoding": "beam search (8), the nearest to the clip's embedding",
         "dual_softmax": False,
@@ -171,3 +174,35 @@ def test_a_missing_clip(checkpoint, emoji_root, tmp_path):
 def test_settings_check_themselves(wrong, expected):
     with pytest.raises(ValueError, match=expected):
         EmojiConfig("data", **wrong)
+
+
+def test_cached_tokens_change_no_figure(checkpoint, emoji_root, evaluated, tmp_path):
+    """The second time the videos cannot be decoded any more."""
+    root = Path(shutil.copytree(emoji_root, tmp_path / "data"))
+    cache = str(tmp_path / "cache")
+    first = evaluate(checkpoint, root, token_cache=cache)
+    for path in (root / "clips" / "pack3").glob("*.mp4"):
+        state = path.stat()
+        path.write_bytes(bytes(state.st_size))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    again = evaluate(checkpoint, root, token_cache=cache)
+    with pytest.raises(InputError):
+        evaluate(checkpoint, root)
+    for result, predictions in (first, again):
+        for task in ("actions", "retrieval", "captions"):
+            assert result[task] == evaluated[0][task]
+        paths = {"path": None}
+        assert [p | paths for p in predictions] == [p | paths for p in evaluated[1]]
+
+
+def test_frames_encoded_together_cannot_be_cached(image_run, emoji_root, tmp_path):
+    joint = load_checkpoint(image_run, temporal=TemporalConfig(Adaptor.joint))
+    expected = "evaluate.token_cache: the joint adaptor encodes a clip's frames together"
+    with pytest.raises(InputError, match=expected):
+        evaluate(joint, emoji_root, token_cache=str(tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_reduced_decoding_is_written_down(checkpoint, emoji_root):
+    result, predictions = evaluate(checkpoint, emoji_root, reduced_decoding=True)
+    assert result["protocol"]["reduced_decoding"] is True and len(predictions) == 6
