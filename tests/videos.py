@@ -28,15 +28,22 @@ def seen(frames: np.ndarray) -> list[int]:
 
 
 def save_video(
-    path: Path, frames: np.ndarray, *, fps: int, codec: str = "libx264", faststart: bool = False
+    path: Path,
+    frames: np.ndarray,
+    *,
+    fps: int,
+    codec: str = "libx264",
+    faststart: bool = False,
+    encoding: dict[str, str] | None = None,
 ) -> Path:
     """Write `frames` (`t h w c`, uint8, array or tensor, even sides) as yuv420p, a keyframe every 8.
 
-    `faststart` puts the header of an mp4 before its pictures, as in files made for the web.
+    `encoding`: options of the codec that replace these. `faststart` puts the header of an mp4 before its
+    pictures, as in files made for the web.
     """
     options = {"movflags": "+faststart"} if faststart else {}
     with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=fps, options={"crf": "10", "g": "8"})
+        stream = container.add_stream(codec, rate=fps, options={"crf": "10", "g": "8"} | (encoding or {}))
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for frame in np.asarray(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

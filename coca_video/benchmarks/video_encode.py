@@ -68,7 +68,10 @@ def make_clips(folder: Path, *, num_clips: int, seconds: int, height: int) -> li
 
 
 def encode_ours(model: CoCa, paths: list[Path], args: argparse.Namespace, device: torch.device) -> Tensor:
-    """Embeddings 'b e': clips are read by threads while the model encodes those before, several at once."""
+    """Embeddings 'b e': a batch of clips is read by threads, then encoded at once.
+
+    Not side by side: on a CPU the two would take the cores from each other in the midst of a product.
+    """
     preprocessing, size = Preprocessing(), model.config.image.image_size
 
     def read(path: Path) -> Tensor:
@@ -76,11 +79,10 @@ def encode_ours(model: CoCa, paths: list[Path], args: argparse.Namespace, device
         frames = reader.frames(uniform(len(reader), num_samples=args.num_frames))
         return preprocessing.resized(frames, size=size)
 
+    embeddings = []
     with ThreadPoolExecutor(args.threads) as pool:
-        clips = [pool.submit(read, path) for path in paths]
-        embeddings = []
-        for i in range(0, len(clips), args.batch_size):
-            frames = torch.stack([clip.result() for clip in clips[i : i + args.batch_size]]).to(device)
+        for i in range(0, len(paths), args.batch_size):
+            frames = torch.stack(list(pool.map(read, paths[i : i + args.batch_size]))).to(device)
             embeddings.append(model.encode_video(preprocessing.normalised(frames)))
     return torch.cat(embeddings)
 

@@ -15,7 +15,7 @@ from videos import (
 )
 
 from coca_video.data.transforms import Preprocessing, Resize
-from coca_video.data.video import VideoReader, reduced_size
+from coca_video.data.video import VideoReader, _SequentialDecoder, _SkippingDecoder, reduced_size
 from coca_video.errors import InputError
 
 
@@ -220,3 +220,26 @@ def test_a_sideways_video_is_reduced_upright(tmp_path):
 def test_a_size_is_given_in_one_way(coloured_video):
     with pytest.raises(ValueError, match="shorter_side=8 and width=32 exclude each other"):
         VideoReader(coloured_video, width=32, height=16, shorter_side=8)
+
+
+ENCODINGS = {  # options of x264: how pictures depend on one another
+    "every picture a keyframe": {"g": "1"},
+    "two keyframes in a row of B-frames": {"g": "2", "bf": "1"},
+    "B-frames that others need": {"g": "12", "bf": "3", "x264-params": "b-pyramid=normal"},
+    "pictures that need some before the keyframe": {"g": "5", "bf": "3", "x264-params": "open-gop=1"},
+    "no keyframe but the first": {"g": "5", "x264-params": "intra-refresh=1"},
+}
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_frames_that_no_other_needs_are_left_out_unnoticed(tmp_path, encoding, num_threads):
+    """Any frames in any order are what decoding the whole file gives, to the last bit."""
+    path = save_video(tmp_path / "video.mp4", noise(30), fps=10, encoding=ENCODINGS[encoding])
+    options = {"width": None, "height": None, "num_threads": num_threads}
+    reader, whole = VideoReader(path, num_threads=num_threads), _SequentialDecoder(path, **options)
+    assert isinstance(reader._decoder, _SkippingDecoder)
+    assert reader.timestamps(range(30)) == pytest.approx(whole.starts)
+    frames = torch.from_numpy(whole.read(range(30))).permute(0, 3, 1, 2)
+    for indices in ([29], [0], [17, 3, 3, 28], [11, 12, 13, 14], list(range(30))):
+        assert torch.equal(reader.frames(indices), frames[indices])
