@@ -27,14 +27,14 @@ def describe(device: torch.device) -> dict:
 
 
 @cache  # one ceiling a run
-def matmul_gflops(device: torch.device) -> float:
-    """The best rate of a float32 product over several shapes, of five tries each."""
+def matmul_gflops(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """The best rate of a product over several shapes, of five tries each."""
     products = PRODUCTS + (LARGE_PRODUCTS if device.type == "cuda" else [])
-    return max(_product_gflops(*shape, device=device) for shape in products)
+    return max(_product_gflops(*shape, device=device, dtype=dtype) for shape in products)
 
 
-def _product_gflops(m: int, k: int, n: int, *, device: torch.device) -> float:
-    a, b = torch.randn(m, k, device=device), torch.randn(k, n, device=device)
+def _product_gflops(m: int, k: int, n: int, *, device: torch.device, dtype: torch.dtype) -> float:
+    a, b = (torch.randn(shape, device=device, dtype=dtype) for shape in ((m, k), (k, n)))
     return 2 * m * k * n / min(seconds_of(lambda: a @ b, device) for _ in range(5)) / 1e9
 
 

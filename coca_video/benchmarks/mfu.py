@@ -14,6 +14,7 @@ from coca_video.benchmarks.report import Result
 from coca_video.benchmarks.train_step import make_batch, our_step
 from coca_video.cli import load_option
 from coca_video.models.coca import CoCa, CoCaConfig
+from coca_video.training.compute import ComputeConfig, Precision, autocast, prepare
 from coca_video.training.step import LossConfig, compute_losses
 
 BACKWARD = 2  # forward passes' worth: a gradient by the inputs and one by the weights
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="open_clip_l14", help="a preset of configs/model; default: %(default)s"
     )
     parser.add_argument("--batch-size", type=int, default=8, help="pictures; default: %(default)s")
+    parser.add_argument("--precision", type=Precision, choices=[each.value for each in Precision])
+    parser.add_argument("--compile", action="store_true", help="the blocks, by torch.compile")
+    parser.set_defaults(precision=Precision.float32)
 
 
 def run(args: argparse.Namespace, device: torch.device) -> Result:
@@ -37,10 +41,14 @@ def run(args: argparse.Namespace, device: torch.device) -> Result:
         "training step": (1 + BACKWARD) * count_flops(losses),
     }
     model, batch, frames = model.to(device), batch.to(device), frames.to(device)
-    encode = torch.inference_mode()(partial(model.image_encoder, frames[:, 0]))
+    compute = ComputeConfig(precision=args.precision, compile=args.compile)
+    prepare(model, compute)
+    encode = torch.no_grad()(partial(model.image_encoder, frames[:, 0]))
     sides = [encode, partial(our_step, model, frames, batch)]
-    seconds = dict(zip(flops, take_turns(sides, repeats=args.repeats, device=device)))
-    return _result(args, flops, seconds, ceiling=matmul_gflops(device))
+    with autocast(compute, device):
+        seconds = dict(zip(flops, take_turns(sides, repeats=args.repeats, device=device)))
+    dtype = getattr(torch, args.precision.value)
+    return _result(args, flops, seconds, ceiling=matmul_gflops(device, dtype))
 
 
 @torch.no_grad()
@@ -64,7 +72,8 @@ def _result(
         work = [f"{flops[name] / 1e9:.2f}", f"{seconds[name]:.3f}s"]
         rows.append([name, *work, f"{rate:.0f}", f"{shares[name]:.0%}"])
     return Result(
-        subject=f"{args.model}, batch {args.batch_size}, float32",
+        subject=f"{args.model}, batch {args.batch_size}, {args.precision.value}"
+        + (", compiled" if args.compile else ""),
         rows=rows,
         figures={"flops": flops, "seconds": seconds, "gflops": gflops, "shares": shares},
         notes=["FLOPs of a forward pass by torch's FlopCounterMode; a training step counts as three"],

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "train_step": "forward and backward: samples a second and memory, beside open_clip's CoCa",
     "caption_loss": "time and memory, beside logits and cross-entropy",
     "contrastive_loss": "time and memory, beside cross-entropies over the matrix",
+    "attention": "the backends of attention beside one another",
     "video_encode": "files to embeddings: clips a second, beside a loop around open_clip",
     "decode": "some frames of a file: milliseconds, beside PyAV, decord and torchcodec",
     "stream": "video as it arrives: memory and time a frame by the number of frames",

@@ -27,7 +27,17 @@ from coca_video.training.regimes import Phase, Regime, plan_phases, reached_para
 from coca_video.training.state import TrainingState
 
 # What may differ between the start of a run and its continuation.
-FREE_KEYS = {"output", "data.num_workers", "device", "loop.save_every", "loop.keep_last"}
+FREE_KEYS = {
+    "output",
+    "data.num_workers",
+    "device",
+    "loop.save_every",
+    "loop.keep_last",
+    # These change no more than roundings, and a run that ran out of memory must be able to go on.
+    "loop.compute.micro_batch_size",
+    "loop.compute.recompute",
+    "loop.compute.compile",
+}
 SETTINGS_NAME = "settings.json"
 
 
@@ -80,6 +90,9 @@ def _phases(config: LoopConfig, model: CoCaConfig) -> list[Phase]:
     reached = reached_parameters(model, config.loss)
     phases = plan_phases(model, config.tuning, num_steps=config.num_steps, reached=reached)
     trained = {group_of(name) for phase in phases for name in phase.trained}
+    if config.patch_dropout and "image_encoder" not in trained:
+        hint = f"loop.tuning.regime={config.tuning.regime.value} freezes the image encoder"
+        raise InputError(f"loop.patch_dropout: would have no effect: {hint}")
     for group, own in vars(config.optimizer.groups).items():
         if own != GroupConfig() and group not in trained:
             hint = f"loop.tuning.regime={config.tuning.regime.value} and the losses train no such weights"

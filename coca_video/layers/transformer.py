@@ -77,7 +77,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         q = self._split(self.query(x))
         q = q.expand(len(memory), -1, -1, -1) if packing is None else packing.unpack(q)
-        if (mask is None or mask.ndim == 2) and self._absorbs(q.shape[1], memory):
+        if (mask is None or mask.ndim == 2) and self.absorbs(q.shape[1], memory):
             read = self._attend_absorbed(q, memory, mask=mask)
         else:
             read = attend(q, *self._keys_values_of_real(memory, mask), mask=mask)
@@ -91,7 +91,7 @@ class MultiHeadAttention(nn.Module):
         keys_values = (packing.unpack(x) for x in self.keys_values(packing.pack(memory)))
         return KeyValues(*(F.pad(x, (0, 0, 0, 0, 0, missing)) for x in keys_values))
 
-    def _absorbs(self, num_queries: int, memory: Tensor) -> bool:
+    def absorbs(self, num_queries: int, memory: Tensor) -> bool:
         """Whether it takes fewer multiplications to leave the memory unprojected (`_attend_absorbed`)."""
         num_tokens, memory_width = memory.shape[1:]
         width = self.out.in_features
@@ -211,10 +211,21 @@ class Block(nn.Module):
             own = self.self_attention(self.norm_self(x), mask=mask, causal=causal, packing=packing)
             x = x + self.dropout(own)
         if self.cross_attention is not None:
-            memory = self.norm_memory(memory)
-            read = self.cross_attention(self.norm_cross(x), memory, mask=memory_mask, packing=packing)
-            x = x + self.dropout(read)
+            x = x + self.dropout(self._read(x, memory, mask=memory_mask, packing=packing))
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
+
+    def _read(self, x: Tensor, memory: Tensor, *, mask: Tensor | None, packing: Packing | None) -> Tensor:
+        """The cross-attention's result, of x's shape."""
+
+        def read(x: Tensor, memory: Tensor) -> Tensor:
+            normed = self.norm_memory(memory)
+            return self.cross_attention(self.norm_cross(x), normed, mask=mask, packing=packing)
+
+        num_queries = x.shape[1] if packing is None else packing.mask.shape[1]
+        if torch.is_grad_enabled() and self.cross_attention.absorbs(num_queries, memory):
+            # Cheap to do again, and much to keep: a normed memory, and queries and results of its width.
+            return checkpoint(read, x, memory, use_reentrant=False, preserve_rng_state=False)
+        return read(x, memory)
 
     def read_memory(
         self, memory: Tensor, mask: Tensor | None = None

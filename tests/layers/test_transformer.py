@@ -157,7 +157,7 @@ def test_few_queries_read_the_memory_unprojected(num_queries, mask):
     """Values and gradients, of the weights too, are those of the path by keys and values."""
     attention = with_biases(MultiHeadAttention(12, 3, memory_width=7))
     x, memory = noise(3, num_queries, 12), noise(3, 9, 7, seed=1)
-    assert attention._absorbs(num_queries, memory) is (num_queries < 40)
+    assert attention.absorbs(num_queries, memory) is (num_queries < 40)
     reference.assert_equal_with_gradients(
         lambda x, memory, *_: attention(x, memory, mask=mask),
         lambda x, memory, *_: attention.read(x, attention.keys_values(memory), mask=mask),
