@@ -58,10 +58,10 @@ def _write(args: argparse.Namespace, described: dict, result: Result) -> None:
 
 
 def _check_positive(args: argparse.Namespace) -> None:
-    """Every whole number is a size or a count."""
+    """Every whole number is a size or a count; a switch is no number."""
     for name, value in vars(args).items():
         for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int) and number < 1:
+            if isinstance(number, int) and not isinstance(number, bool) and number < 1:
                 raise InputError(f"--{name.replace('_', '-')} {number}: at least 1 is needed")
 
 
