@@ -21,13 +21,13 @@ def describe(device: torch.device) -> dict:
         "device": torch.cuda.get_device_name(device) if is_cuda else _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "matmul_gflops": matmul_gflops(device),
+        "matmul_gflops": matmul_gflops(device, torch.float32),
         "copy_gb_per_second": _copy_gb_per_second(device),
     }
 
 
 @cache  # one ceiling a run
-def matmul_gflops(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+def matmul_gflops(device: torch.device, dtype: torch.dtype) -> float:
     """The best rate of a product over several shapes, of five tries each."""
     products = PRODUCTS + (LARGE_PRODUCTS if device.type == "cuda" else [])
     return max(_product_gflops(*shape, device=device, dtype=dtype) for shape in products)

@@ -81,7 +81,7 @@ def caption_video(
     with_attention: bool = False,
 ) -> VideoCaptions:
     """Captions from all sampled frames together, and from each frame alone."""
-    reader = VideoReader(path)
+    reader = VideoReader(path, num_threads=torch.get_num_threads())
     indices = sorted(set(uniform(len(reader), num_samples=num_frames)))
     frames = reader.frames(indices)
     frames = checkpoint.preprocessing.resized(frames, size=checkpoint.model.config.image.image_size)
