@@ -21,6 +21,7 @@ from coca_video.evaluation.embedding import cached_source
 from coca_video.files import write_whole
 from coca_video.loading import load
 from coca_video.models.coca import CoCa, CoCaConfig
+from coca_video.training.compute import check
 from coca_video.training.loop import LoopConfig, train
 from coca_video.training.optim import GroupConfig, group_of
 from coca_video.training.regimes import Phase, Regime, plan_phases, reached_parameters
@@ -67,6 +68,7 @@ def main() -> int:
         trained_on=_trained_on(config, init),
         device=device,
     )
+    check(model, config.loop.compute)
     if config.data.token_cache is not None:
         _check_token_cache(config, state)
     stream = BatchStream(

@@ -31,15 +31,17 @@ class ComputeConfig:
             raise ValueError(f"micro_batch_size must not be negative, got {self.micro_batch_size}")
 
 
-def prepare(model: CoCa, config: ComputeConfig) -> None:
-    """Sets the model's blocks up.
-
-    Raises InputError for micro-batches of a model with batch norm, which would see another batch.
-    """
+def check(model: CoCa, config: ComputeConfig) -> None:
+    """Raises InputError for micro-batches of a model with batch norm, which would see another batch."""
     norms = [name for name, part in model.named_modules() if isinstance(part, nn.BatchNorm2d)]
     if config.micro_batch_size and norms:
         reason = f"{norms[0]} (model.image.stem=conv) needs the statistics of the whole batch"
         raise InputError(f"loop.compute.micro_batch_size must be 0, got {config.micro_batch_size}: {reason}")
+
+
+def prepare(model: CoCa, config: ComputeConfig) -> None:
+    """Sets the model's blocks up; raises as `check` does."""
+    check(model, config)
     for block in model.modules():
         if isinstance(block, Block):
             block.recompute = config.recompute

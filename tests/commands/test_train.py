@@ -162,6 +162,10 @@ def test_a_regime_on_an_image_checkpoint(image_run, emoji_root, tmp_path, capsys
             "loop.tuning.regime=lit and the losses train no such weights",
         ),
         (
+            ["loop.patch_dropout=0.5", "loop.tuning.regime=lit"],
+            "loop.patch_dropout: would have no effect: loop.tuning.regime=lit freezes the image encoder",
+        ),
+        (
             ["loop.loss={caption_weight: 0, contrastive_weight: 0}"],
             "one of caption_weight and contrastive_weight must be positive, got 0 for both",
         ),
@@ -170,6 +174,14 @@ def test_a_regime_on_an_image_checkpoint(image_run, emoji_root, tmp_path, capsys
 def test_settings_that_cannot_be_trained(image_run, emoji_root, tmp_path, capsys, changes, expected):
     arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root))
     assert refusal(main, *arguments, f"init={image_run}", *changes, capsys=capsys) == expected
+    assert not (tmp_path / "run").exists()
+
+
+def test_micro_batches_with_batch_norm_are_refused_before_anything_is_written(emoji_root, tmp_path, capsys):
+    arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root))
+    changes = ["model.image.stem=conv", "loop.compute.micro_batch_size=2"]
+    found = refusal(main, *arguments, *changes, capsys=capsys)
+    assert found.startswith("loop.compute.micro_batch_size must be 0, got 2: image_encoder.patches")
     assert not (tmp_path / "run").exists()
 
 

@@ -212,6 +212,21 @@ def test_dropout_and_augmentation_are_at_work(emoji_root, tmp_path, unbroken):
         assert figures(tmp_path / name)[0]["loss"] != figures(unbroken)[0]["loss"], name
 
 
+def test_patch_dropout_is_at_work(emoji_root, tmp_path, unbroken):
+    run(emoji_root, tmp_path, "loop.patch_dropout=0.5")
+    assert figures(tmp_path)[0]["loss"] != figures(unbroken)[0]["loss"]
+
+
+@pytest.mark.parametrize("change", ["micro_batch_size=2", "recompute=true"])
+def test_what_saves_memory_changes_no_more_than_roundings(emoji_root, tmp_path, change):
+    """Without dropout, which micro-batches draw in another order."""
+    losses = []
+    for name, changes in {"plain": [], "lean": [f"loop.compute.{change}"]}.items():
+        run(emoji_root, tmp_path / name, "model.image.dropout=0", "model.text.dropout=0", *changes)
+        losses.append([line["loss"] for line in figures(tmp_path / name)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_and_saves(emoji_root, tmp_path, number):
     before = signal.getsignal(number)
