@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "config": {"data", "models", "training", "evaluation"},
     "cli": set(),
     "benchmarks": {
+        "ops",
         "cli",  # presets by their names
         "models",
         "losses",

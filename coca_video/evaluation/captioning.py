@@ -39,7 +39,6 @@ class DecodingConfig:
     top_k: int = 0  # sample; 0 = off
     top_p: float = 1.0  # sample
     seed: int = 0  # sample
-    compile: bool = False  # torch.compile of a step: for many captions, as it takes its time at first
 
     def __post_init__(self) -> None:
         for name in ("num_beams", "num_captions"):
@@ -129,9 +128,7 @@ def propose(checkpoint: Checkpoint, memory: Memory, decoding: DecodingConfig) ->
     prompts = torch.tensor([begun] * len(memory), device=memory.tokens.device)
     texts_per_clip = {Decoding.beam: decoding.num_beams, Decoding.sample: decoding.num_captions}
     num_texts = texts_per_clip.get(decoding.mode, 1)
-    sizes = {"texts_per_clip": num_texts, "max_length": max_length}
-    compiler = torch.compile if decoding.compile else None
-    decoder = CachedDecoder(checkpoint.model, memory, compile=compiler, **sizes)
+    decoder = CachedDecoder(checkpoint.model, memory, texts_per_clip=num_texts, max_length=max_length)
     if decoding.mode is Decoding.greedy:
         return greedy(decoder, prompts, rules=rules)
     if decoding.mode is Decoding.beam:
