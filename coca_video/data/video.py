@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch  # before decord: loaded after it, its products of matrices crash where CUDA's NVBLAS is installed
+
+# isort: split
 import av
 import decord
 import numpy as np
-import torch
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from einops import rearrange
