@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch  # before decord: loaded after it, its products of matrices crash where CUDA's NVBLAS is installed
+import torch  # before decord: loaded after it, its matrix products crash where CUDA's NVBLAS is installed
 
 # isort: split
 import av
