@@ -35,7 +35,7 @@ class Comparison:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="coca_ViT-B-32", help="open_clip's name; default: %(default)s")
+    peers.add_model(parser)
     parser.add_argument("--batch-size", type=int, default=4, help="pictures; default: %(default)s")
     parser.add_argument("--num-tokens", type=int, default=20, help="of each text; default: %(default)s")
     parser.add_argument("--num-beams", type=int, default=6, help="default: %(default)s")

@@ -1,5 +1,6 @@
 """What others offer for the same work, each behind its import door; none is needed to use this package."""
 
+import argparse
 import importlib
 import importlib.util
 from pathlib import Path
@@ -17,6 +18,15 @@ from coca_video.models.coca import CoCa
 INSTALL = "pip install 'coca-video[benchmark]'"
 OPEN_CLIP = f"the benchmark's peer is open_clip_torch: {INSTALL}"
 GENERATE = f"open_clip's generate needs open_clip_torch and transformers < 4.57: {INSTALL}"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The option for the `name` that `coca` takes."""
+    parser.add_argument(
+        "--model",
+        default="coca_ViT-B-32",
+        help="open_clip's name, or a file of its settings; default: %(default)s",
+    )
 
 
 def open_clip() -> Any:

@@ -25,11 +25,7 @@ CAPTION_LENGTHS = [12, 11, 13, 10, 12, 14, 11, 12, 26, 11, 13, 12, 10, 15, 12, 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default="coca_ViT-B-32",
-        help="open_clip's name, or a file of its settings; default: %(default)s",
-    )
+    peers.add_model(parser)
     parser.add_argument(
         "--batch-size", type=int, default=16, help="pictures with captions; default: %(default)s"
     )

@@ -29,11 +29,7 @@ NUM_DIFFERENT = 2  # clips that are written; the others are copies of them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default="coca_ViT-B-32",
-        help="open_clip's name, or a file of its settings; default: %(default)s",
-    )
+    peers.add_model(parser)
     parser.add_argument("--num-clips", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--seconds", type=int, default=10, help="of each clip; default: %(default)s")
     parser.add_argument("--num-frames", type=int, default=8, help="read of each clip; default: %(default)s")

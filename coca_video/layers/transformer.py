@@ -62,10 +62,17 @@ class MultiHeadAttention(nn.Module):
         return KeyValues(self._split(self.key(memory)), self._split(self.value(memory)))
 
     def read(
-        self, x: Tensor, memory: KeyValues, *, mask: Tensor | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        memory: KeyValues,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        key_counts: Tensor | None = None,
     ) -> Tensor:
-        """x: 'b l d', mask: bool 'b s' or 'b l s'; returns 'b l d'."""
-        return self.out(attend(self._split(self.query(x)), *memory, mask=mask, causal=causal).flatten(-2))
+        """x: 'b l d', mask: bool 'b s' or 'b l s', key_counts: 'b s', see `attend`; returns 'b l d'."""
+        how = {"mask": mask, "causal": causal, "key_counts": key_counts}
+        return self.out(attend(self._split(self.query(x)), *memory, **how).flatten(-2))
 
     def weights(self, x: Tensor, memory: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """How much each query of x 'b l d' reads from each token of memory: 'b heads l s', rows sum to 1."""
@@ -211,21 +218,10 @@ class Block(nn.Module):
             own = self.self_attention(self.norm_self(x), mask=mask, causal=causal, packing=packing)
             x = x + self.dropout(own)
         if self.cross_attention is not None:
-            x = x + self.dropout(self._read(x, memory, mask=memory_mask, packing=packing))
+            memory = self.norm_memory(memory)
+            read = self.cross_attention(self.norm_cross(x), memory, mask=memory_mask, packing=packing)
+            x = x + self.dropout(read)
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
-
-    def _read(self, x: Tensor, memory: Tensor, *, mask: Tensor | None, packing: Packing | None) -> Tensor:
-        """The cross-attention's result, of x's shape."""
-
-        def read(x: Tensor, memory: Tensor) -> Tensor:
-            normed = self.norm_memory(memory)
-            return self.cross_attention(self.norm_cross(x), normed, mask=mask, packing=packing)
-
-        num_queries = x.shape[1] if packing is None else packing.mask.shape[1]
-        if torch.is_grad_enabled() and self.cross_attention.absorbs(num_queries, memory):
-            # Cheap to do again, and much to keep: a normed memory, and queries and results of its width.
-            return checkpoint(read, x, memory, use_reentrant=False, preserve_rng_state=False)
-        return read(x, memory)
 
     def read_memory(
         self, memory: Tensor, mask: Tensor | None = None

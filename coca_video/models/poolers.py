@@ -39,8 +39,20 @@ class Poolers(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Memory, Tensor]:
         """tokens: 'b n d_image', mask: bool 'b n' -> the caption memory and the summary 'b d'."""
-        memory = Memory(tokens, mask) if self.caption is None else Memory(self.caption(tokens, mask=mask))
+        if self.caption is None:
+            return Memory(tokens, mask), self.contrastive(tokens, mask=mask)[:, 0]
+        return self.combined([pooler(tokens, mask=mask) for pooler in self.readers])
+
+    @property
+    def readers(self) -> list[AttentionalPooler]:
+        """The poolers that read image tokens: in a cascade, the contrastive one reads the caption memory."""
+        poolers = [self.caption, self.contrastive if self.style is PoolerStyle.parallel else None]
+        return [pooler for pooler in poolers if pooler is not None]
+
+    def combined(self, read: list[Tensor]) -> tuple[Memory, Tensor]:
+        """What the readers, the caption pooler first, made 'b q d' -> caption memory and summary 'b d'."""
+        memory, *rest = read
         if self.style is PoolerStyle.shared:
-            return Memory(memory.tokens[:, 1:]), memory.tokens[:, 0]
-        read = memory if self.style is PoolerStyle.cascade else Memory(tokens, mask)
-        return memory, self.contrastive(read.tokens, mask=read.mask)[:, 0]
+            return Memory(memory[:, 1:]), memory[:, 0]
+        summary = rest[0] if rest else self.contrastive(memory, mask=None)
+        return Memory(memory), summary[:, 0]

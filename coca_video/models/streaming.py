@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
-from coca_video.layers.pooler import AttentionalPooler
 from coca_video.models.adaptors import Adaptor
 from coca_video.models.coca import CoCa, CoCaConfig
-from coca_video.models.poolers import Poolers, PoolerStyle
 from coca_video.models.text_decoder import Memory
 from coca_video.ops.online_softmax import PartialAttention
 
@@ -107,19 +105,15 @@ class _PoolersRead:
     def read(cls, model: CoCa, tokens: Tensor, frame_mask: Tensor) -> "_PoolersRead":
         mask = repeat(frame_mask, "b t -> b (t n)", n=tokens.shape[2])
         tokens = rearrange(tokens, "b t n d -> b (t n) d")
-        return cls([pooler.read(tokens, mask=mask) for pooler in _readers(model.poolers)])
+        return cls([pooler.read(tokens, mask=mask) for pooler in model.poolers.readers])
 
     def merge(self, other: "_PoolersRead") -> "_PoolersRead":
         return _PoolersRead([ours.merge(theirs) for ours, theirs in zip(self.reads, other.reads)])
 
     def pooled(self, model: CoCa) -> tuple[Memory, Tensor]:
-        poolers = model.poolers
-        memory, *rest = [pooler.finish(read) for pooler, read in zip(_readers(poolers), self.reads)]
-        if poolers.style is PoolerStyle.shared:
-            summary, memory = memory[:, 0], memory[:, 1:]
-        else:
-            summary = (rest[0] if rest else poolers.contrastive(memory))[:, 0]
-        return Memory(memory), F.normalize(model.heads.video(summary), dim=-1)
+        finished = [pooler.finish(read) for pooler, read in zip(model.poolers.readers, self.reads)]
+        memory, summary = model.poolers.combined(finished)
+        return memory, F.normalize(model.heads.video(summary), dim=-1)
 
 
 @dataclass
@@ -153,13 +147,6 @@ def _sum_of_real(x: Tensor, frame_mask: Tensor) -> Tensor:
     """'(b t) ...' and bool 'b t' -> 'b ...'."""
     x = x.unflatten(0, frame_mask.shape).to(torch.promote_types(x.dtype, torch.float32))
     return torch.einsum("bt...,bt->b...", x, frame_mask.to(x.dtype))
-
-
-def _readers(poolers: Poolers) -> list[AttentionalPooler]:
-    """Those that read image tokens: in a cascade, the contrastive pooler reads the finished memory."""
-    if poolers.style is PoolerStyle.parallel:
-        return [poolers.caption, poolers.contrastive]
-    return [poolers.caption]
 
 
 def _time_positions(model: CoCa, total_frames: int | Sequence[int] | None, batch_size: int) -> Tensor | None:

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor
 
-from coca_video.layers.transformer import Block, MultiHeadAttention
-from coca_video.ops.attention import attend
+from coca_video.layers.transformer import Block
 
 
 def encode_merging(
@@ -25,10 +24,13 @@ def encode_merging(
     """
     sizes = tokens.new_ones(tokens.shape[:2])
     for block in blocks:
-        read, keys = _self_attention(block.self_attention, block.norm_self(tokens), sizes)
+        normed = block.norm_self(tokens)
+        keys_values = block.self_attention.keys_values(normed)
+        read = block.self_attention.read(normed, keys_values, key_counts=sizes)
         tokens = tokens + block.dropout(read)
         num_merged = min(merged_per_block, (tokens.shape[1] - num_class_tokens) // 2)
         if num_merged:
+            keys = keys_values.k.mean(dim=2)  # over the heads
             places = merged_places(keys, num_merged=num_merged, num_class_tokens=num_class_tokens)
             tokens, sizes = merge(tokens, sizes, places, num_left=tokens.shape[1] - num_merged)
         tokens = tokens + block.dropout(block.mlp(block.norm_mlp(tokens)))
@@ -59,11 +61,3 @@ def merge(tokens: Tensor, sizes: Tensor, places: Tensor, *, num_left: int) -> tu
     weighted = tokens * sizes.unsqueeze(-1)
     sums = tokens.new_zeros(b, num_left, d).scatter_add(1, repeat(places, "b n -> b n d", d=d), weighted)
     return sums / totals.unsqueeze(-1), totals
-
-
-def _self_attention(attention: MultiHeadAttention, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """x 'b n d' -> what each token reads of all, in proportion to their sizes; and the heads' mean keys."""
-    k, v = attention.keys_values(x)
-    q = rearrange(attention.query(x), "b n (heads d) -> b n heads d", heads=attention.num_heads)
-    read = attend(q, k, v, key_counts=sizes)
-    return attention.out(rearrange(read, "b n heads d -> b n (heads d)")), k.mean(dim=2)
