@@ -26,6 +26,8 @@ from coca_video.errors import InputError
 
 Config = TypeVar("Config")
 
+PARTIAL = 3  # the exit code of a command that has done its work, but not on all there should be
+
 _BESIDE_PACKAGE = Path(__file__).parent.parent / "configs"  # a checkout
 CONFIGS = _BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else Path(__file__).parent / "configs"  # a wheel
 

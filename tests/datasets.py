@@ -11,6 +11,8 @@ from torchvision.io import encode_png
 from videos import colour, coloured_frames, save_video
 
 from coca_video.cli import run
+from coca_video.data.benchmarks.card import write_card
+from coca_video.data.benchmarks.emoji import card_of
 from coca_video.data.manifest import ClipRecord, write_manifest
 from coca_video.data.shards import PictureRecord, write_shards
 
@@ -46,10 +48,11 @@ def make_emoji_root(root: Path) -> Path:
     for pack, clips in PACKS.items():
         folder = root / "clips" / f"pack{pack}"
         folder.mkdir(parents=True)
+        manifest = folder.with_suffix(".jsonl")
         write_manifest(
-            folder.with_suffix(".jsonl"),
-            [_clip(folder / f"{pack}f{i}.mp4", 1 + 2 * i, *clip) for i, clip in enumerate(clips)],
+            manifest, [_clip(folder / f"{pack}f{i}.mp4", 1 + 2 * i, *clip) for i, clip in enumerate(clips)]
         )
+        write_card(manifest, card_of(pack, num_clips=len(clips)))
     return root
 
 

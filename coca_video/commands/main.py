@@ -7,8 +7,10 @@ from pkgutil import resolve_name
 COMMANDS = {
     "train": "train a model, or continue an interrupted run",
     "evaluate": "a checkpoint's figures on a benchmark",
+    "report": "one table out of many results, published figures beside them",
     "caption": "what a video shows, as a whole and frame by frame",
-    "prepare-data": "fetch a public data set and convert it",
+    "prepare": "a public data set, or one's own, as manifests; what is missing",
+    "scan": "find the videos that cannot be decoded whole",
     "convert": "open_clip checkpoints, in and out",
     "benchmark": "measure speed and memory",
 }

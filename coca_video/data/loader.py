@@ -6,22 +6,21 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode, decode_image
 
 from coca_video.data.manifest import ClipRecord, read_manifest
+from coca_video.data.pictures import read_picture
 from coca_video.data.samples import Batch, Sample, collate
 from coca_video.data.sampling import Sampling, sample_frames
 from coca_video.data.shards import PictureRecord, read_pictures
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
-from coca_video.data.video import VideoReader
+from coca_video.data.views import record_frames, record_origin
 from coca_video.errors import InputError
 
 Item = TypeVar("Item")
@@ -66,6 +65,11 @@ class DataConfig:
             raise ValueError(f"frame_size must be positive and num_workers not negative, got {found}")
 
 
+def one_text(record: PictureRecord | ClipRecord, rng: random.Random | None) -> str:
+    """Any of a record's texts; without `rng` the first."""
+    return rng.choice(record.texts) if rng and len(record.texts) > 1 else record.text
+
+
 class Source:
     """A finite set of samples, one a record."""
 
@@ -77,12 +81,12 @@ class Source:
         return len(self.records)
 
     def texts(self) -> list[str]:
-        return [record.text for record in self.records]
+        return [text for record in self.records for text in record.texts]
 
     def sample(self, index: int, rng: random.Random | None) -> Sample:
-        """`rng` decides what is random about a sample: which frames."""
-        record = self.records[index]
-        return Sample(self.frames(index, rng), record.text, self.key(index), record.labels)
+        """`rng` decides what is random about a sample: which frames, and which of several texts."""
+        record, frames = self.records[index], self.frames(index, rng)
+        return Sample(frames, one_text(record, rng), self.key(index), record.labels)
 
     def key(self, index: int) -> str:
         """Names the sample in messages."""
@@ -110,20 +114,16 @@ class Pictures(Source):
 
     def frames(self, index: int, rng: random.Random | None) -> Tensor:
         record = self.records[index]
-        encoded = torch.frombuffer(bytearray(record.png), dtype=torch.uint8)
-        try:
-            picture = decode_image(encoded, mode=ImageReadMode.RGB)
-        except RuntimeError as error:
-            raise InputError(f"{self.path}: {record.key} is not a readable picture") from error
-        return self.preprocessing.resized(picture.unsqueeze(0), size=self.frame_size)
+        picture = read_picture(record.encoded, name=f"{self.path}: {record.key}")
+        return self.preprocessing.resized(picture, size=self.frame_size)
 
     def origin(self, index: int) -> dict[str, Any]:
-        digest = hashlib.sha256(self.records[index].png).hexdigest()
+        digest = hashlib.sha256(self.records[index].encoded).hexdigest()
         return super().origin(index) | {"picture": digest}
 
 
 class Clips(Source):
-    """Video files of a manifest; only the sampled frames are read.
+    """Video files and pictures of a manifest; only the sampled frames are read.
 
     reduced_decoding: the decoder scales frames down to what the preprocessing needs at least. Less work for
         large frames, but its filter is not the preprocessing's: pixels differ a little.
@@ -152,16 +152,14 @@ class Clips(Source):
         return str(self.records[index].path)
 
     def frames(self, index: int, rng: random.Random | None) -> Tensor:
+        choose = partial(sample_frames, rng=rng, **self.sampling)
         shorter_side = self.frame_size if self.reduced_decoding else None
-        reader = VideoReader(self.records[index].path, shorter_side=shorter_side)
-        frames = reader.frames(sample_frames(len(reader), rng=rng, **self.sampling))
+        frames = record_frames(self.records[index], choose, shorter_side=shorter_side)
         return self.preprocessing.resized(frames, size=self.frame_size)
 
     def origin(self, index: int) -> dict[str, Any]:
-        path = self.records[index].path.resolve()
-        state = path.stat()
-        file = {"video": str(path), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
-        return super().origin(index) | file | self.sampling | {"reduced_decoding": self.reduced_decoding}
+        reading = self.sampling | {"reduced_decoding": self.reduced_decoding}
+        return super().origin(index) | record_origin(self.records[index]) | reading
 
 
 def open_source(

@@ -1,33 +1,50 @@
-"""Clip manifests: JSON lines, one clip each, beside the video files they name.
+"""Manifests: JSON lines, one example each, beside the videos or pictures that they name.
 
     {"path": "clips/0001.mp4", "text": "a person juggling", "labels": {"action": "juggling"}}
 
-`path` is relative to the manifest's folder, so that a data set can be moved as a whole.
+`path` is relative to the manifest's folder, so that a data set can be moved as a whole. Further fields are
+those of `ClipRecord`; all but `path` and `text` may be left out.
 """
 
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from coca_video.errors import InputError
 from coca_video.files import write_whole
 
-FIELDS = ("path", "text", "labels")
+PATHS = ("path", "second_path")
 
 
 @dataclass
 class ClipRecord:
-    """One video file, the text that describes it, and what else is known of it."""
+    """A video or a picture, the text that goes with it, and what else is known of it."""
 
     path: Path
-    text: str
-    labels: dict[str, str]
+    text: str  # describes it; or the question, or the statement, about it
+    labels: dict[str, str] = field(default_factory=dict)
+    id: str = ""  # the publisher's name of the example
+    more_texts: list[str] = field(default_factory=list)  # that describe it too
+    answers: list[str] = field(default_factory=list)  # to the question that `text` is, one an annotator
+    span: list[float] = field(
+        default_factory=list
+    )  # [start, end) of the clip within the file, seconds; empty: all
+    second_path: Path | None = None  # of a pair of pictures
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.text, *self.more_texts]
+
+    @property
+    def name(self) -> str:
+        """How results name the example."""
+        return self.id or str(self.path)
 
 
 def read_manifest(path: Path | str) -> list[ClipRecord]:
-    """The clips of a manifest in file order; `ClipRecord.path` is joined to the manifest's folder.
+    """The records of a manifest in file order; their paths are joined to the manifest's folder.
 
     Raises InputError, naming file and line, for a missing or empty file and for every malformed line.
     """
@@ -67,16 +84,37 @@ def _parse_line(line: str, *, folder: Path, where: str) -> ClipRecord:
         entry = json.loads(line)
     except ValueError as error:
         raise InputError(f"{where}: not JSON ({error}): {line[:60]!r}") from error
-    if not isinstance(entry, dict) or sorted(entry) != sorted(FIELDS):
+    known = [each.name for each in fields(ClipRecord)]
+    if not isinstance(entry, dict) or not {"path", "text"} <= set(entry) <= set(known):
         found = ", ".join(entry) or "none" if isinstance(entry, dict) else repr(entry)
-        raise InputError(f"{where}: a clip needs exactly the fields {', '.join(FIELDS)}; found {found}")
+        allowed = f"path and text, and may have {', '.join(known[2:])}"
+        raise InputError(f"{where}: a clip needs the fields {allowed}; found {found}")
     for name in ("path", "text"):
         if not isinstance(entry[name], str) or not entry[name]:
             raise InputError(f"{where}: {name} must be a non-empty string, found {entry[name]!r}")
-    return ClipRecord(folder / entry["path"], entry["text"], check_labels(entry["labels"], where=where))
+    check_labels(entry.get("labels", {}), where=where)
+    _check_optional(entry, where=where)
+    return ClipRecord(**entry | {name: folder / entry[name] for name in PATHS if name in entry})
+
+
+def _check_optional(entry: dict, *, where: str) -> None:
+    for name in ("id", "second_path"):
+        if not isinstance(entry.get(name, ""), str):
+            raise InputError(f"{where}: {name} must be a string, found {entry[name]!r}")
+    for name in ("more_texts", "answers"):
+        found = entry.get(name, [])
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise InputError(f"{where}: {name} must be a list of strings, found {found!r}")
+    span = entry.get("span", [])
+    is_pair = isinstance(span, list) and len(span) == 2 and all(type(end) in (int, float) for end in span)
+    if span != [] and not (is_pair and 0 <= span[0] < span[1]):
+        raise InputError(f"{where}: span must be [start, end] in seconds, start before end, found {span!r}")
 
 
 def _format_line(record: ClipRecord, *, folder: Path) -> str:
-    relative = Path(os.path.relpath(record.path, folder)).as_posix()
-    entry = {"path": relative, "text": record.text, "labels": record.labels}
+    """What is empty is left out, but for labels."""
+    entry = {name: value for name, value in vars(record).items() if value or name == "labels"}
+    for name in PATHS:
+        if name in entry:
+            entry[name] = Path(os.path.relpath(entry[name], folder)).as_posix()
     return json.dumps(entry, ensure_ascii=False) + "\n"

@@ -1,6 +1,8 @@
 """Pictures with texts in WebDataset tar shards; the only module that imports webdataset.
 
-A sample is three members of one tar file: `key.png`, `key.txt` (the text) and `key.json` (the labels).
+A sample is three members of one tar file: `key.png`, `key.txt` (the text) and `key.json` (the labels). What
+others wrote is read too, such as img2dataset's shards of CC3M and CC12M: the picture may be jpg, jpeg or
+webp, there may be no labels, and the text may be "caption" or "text" in `key.json`.
 """
 
 import glob
@@ -17,7 +19,8 @@ import webdataset
 from coca_video.data.manifest import check_labels
 from coca_video.errors import InputError
 
-SUFFIXES = ("png", "txt", "json")
+PICTURES = ("png", "jpg", "jpeg", "webp")
+TEXTS = ("caption", "text")  # in key.json
 
 
 @dataclass
@@ -25,9 +28,13 @@ class PictureRecord:
     """One encoded picture, the text that describes it, and what else is known of it."""
 
     key: str
-    png: bytes
+    encoded: bytes  # a whole file of its format; png, where this package wrote it
     text: str
     labels: dict[str, str]
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.text]
 
 
 def write_shards(
@@ -90,15 +97,34 @@ def _members(sample: PictureRecord) -> dict[str, str | bytes]:
     if "." in sample.key or "/" in sample.key:
         raise InputError(f"sample key {sample.key!r}: '.' and '/' are not allowed in a key")
     labels = json.dumps(sample.labels, ensure_ascii=False)
-    return {"__key__": sample.key, "png": sample.png, "txt": sample.text.encode(), "json": labels.encode()}
+    return {
+        "__key__": sample.key,
+        "png": sample.encoded,
+        "txt": sample.text.encode(),
+        "json": labels.encode(),
+    }
 
 
 def _parse_sample(sample: dict, *, where: str) -> PictureRecord:
-    missing = [suffix for suffix in SUFFIXES if suffix not in sample]
-    if missing:
-        raise InputError(f"{where} lacks {', '.join(missing)}; it needs {', '.join(SUFFIXES)}")
+    picture = next((sample[suffix] for suffix in PICTURES if suffix in sample), None)
+    if picture is None:
+        raise InputError(f"{where} lacks a picture; it needs one of {', '.join(PICTURES)}")
     try:
-        text, labels = sample["txt"].decode(), json.loads(sample["json"])
+        text = sample["txt"].decode().strip() if "txt" in sample else None
+        labels = json.loads(sample.get("json", b"{}"))
     except ValueError as error:
         raise InputError(f"{where}: txt must be UTF-8 and json valid: {error}") from error
-    return PictureRecord(sample["__key__"], sample["png"], text, check_labels(labels, where=where))
+    if isinstance(labels, dict) and any(name in labels for name in TEXTS):
+        inside, labels = _text_and_labels(labels)
+        text = inside if text is None else text
+    if text is None:
+        raise InputError(f"{where} lacks a text; it needs txt, or json with {' or '.join(TEXTS)}")
+    return PictureRecord(sample["__key__"], picture, text, check_labels(labels, where=where))
+
+
+def _text_and_labels(entry: dict) -> tuple[str | None, dict[str, str]]:
+    """Of a json that is not only labels: it has numbers and nulls of the download, which are none."""
+    text = next((entry[name].strip() for name in TEXTS if isinstance(entry.get(name), str)), None)
+    return text, {
+        name: value for name, value in entry.items() if isinstance(value, str) and name not in TEXTS
+    }

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from coca_video.data.loader import Source, load_items
+from coca_video.data.loader import Source, load_items, one_text
 from coca_video.data.samples import Sample
 from coca_video.errors import InputError
 
@@ -72,7 +72,7 @@ class TokenCache:
 
 
 class CachedSource(Source):
-    """A source's samples with tokens in place of frames: nothing is decoded, nor is anything random."""
+    """A source's samples with tokens in place of frames: nothing is decoded, only texts may be random."""
 
     def __init__(self, source: Source, cache: TokenCache):
         self.source, self.cache = source, cache
@@ -81,7 +81,7 @@ class CachedSource(Source):
     def sample(self, index: int, rng: random.Random | None) -> Sample:
         record = self.records[index]
         tokens = self.cache.get(self.source.origin(index))
-        return Sample(None, record.text, self.source.key(index), record.labels, tokens=tokens)
+        return Sample(None, one_text(record, rng), self.source.key(index), record.labels, tokens=tokens)
 
 
 @torch.no_grad()

@@ -27,10 +27,13 @@ class Preprocessing:
         if len(self.mean) != 3 or len(self.std) != 3:
             raise ValueError(f"mean and std must be three numbers each, got {self.mean} and {self.std}")
 
-    def resized(self, frames: Tensor, *, size: int) -> Tensor:
-        """uint8 't c h w' of any size -> uint8 't c size size' (bicubic, antialiased)."""
+    def resized(self, frames: Tensor, *, size: int, position: float = 0.5) -> Tensor:
+        """uint8 't c h w' of any size -> uint8 't c size size' (bicubic, antialiased).
+
+        position: of the crop along the longer side, from 0 (left or top) to 1; squashing has none.
+        """
         if self.resize is Resize.center_crop:
-            frames = TF.center_crop(frames, min(frames.shape[-2:]))
+            frames = _square(frames, position)
         if tuple(frames.shape[-2:]) == (size, size):
             return frames
         return TF.resize(frames, [size, size], interpolation=TF.InterpolationMode.BICUBIC, antialias=True)
@@ -39,6 +42,15 @@ class Preprocessing:
         """uint8 or float 0..255 '... c h w' -> float, the channels' mean and std taken out."""
         mean, std = (torch.tensor(x, device=frames.device).view(3, 1, 1) * 255 for x in (self.mean, self.std))
         return (frames - mean) / std
+
+
+def _square(frames: Tensor, position: float) -> Tensor:
+    """The largest square of '... h w', `position` of the way along the longer side."""
+    height, width = frames.shape[-2:]
+    side = min(height, width)
+    if position == 0.5:
+        return TF.center_crop(frames, side)
+    return TF.crop(frames, round((height - side) * position), round((width - side) * position), side, side)
 
 
 @dataclass

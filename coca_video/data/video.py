@@ -13,7 +13,7 @@
 A reader belongs to the process that made it: decord's threads do not survive a fork.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from einops import rearrange
 from coca_video.errors import InputError
 
 MP4 = "mov,mp4,m4a,3gp,3g2,mj2"  # as ffmpeg names it
+TIMELESS = "a bare stream that does not say when its frames appear"
 PLAIN_CONTAINERS = {MP4, "matroska,webm", "avi"}
 DECORD_ERRORS = (decord.DECORDError, decord.DECORDLimitReachedError)
 
@@ -101,6 +102,10 @@ class VideoReader:
         self._check_indices(indices)
         return [self._decoder.starts[i] for i in indices]
 
+    def between(self, start: float, end: float) -> range:
+        """The frames that appear within [start, end), seconds."""
+        return range(bisect_left(self._decoder.starts, start), bisect_left(self._decoder.starts, end))
+
     def frames(self, indices: Sequence[int]) -> torch.Tensor:
         """The frames at `indices` (any order, repeats allowed) as uint8 RGB `t c h w`.
 
@@ -125,6 +130,84 @@ def reduced_size(width: int, height: int, *, shorter_side: int) -> tuple[int, in
     """(width, height) with this shorter side, the aspect ratio kept up to half a pixel; never enlarged."""
     scale = min(1, shorter_side / min(width, height))
     return round(width * scale), round(height * scale)
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a video file holds, every frame decoded, beside what its container promises."""
+
+    num_frames: int
+    reported_frames: int | None  # less those that an edit list hides; None: it gives no number
+    seconds: float  # from the first frame to the end of the last
+    reported_seconds: float | None
+    width: int  # pixels, upright
+    height: int
+    codec: str  # as ffmpeg names it
+
+
+def check_video(path: str | Path) -> VideoFacts:
+    """Decodes a whole file, which takes as long as it takes: readers believe more than this.
+
+    Raises InputError for what `VideoReader` refuses, and for a frame that its decoder finds damaged. Not all
+    damage can be found: mkv and webm lose frames in the middle without a trace, and some pictures have no
+    bits that would be wrong.
+    """
+    path, spans = Path(path), []
+    _check_file(path)
+    try:
+        header = _inspect(path)
+        with _open(path) as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1
+            stream.codec_context.options = {"err_detect": "explode"}
+            spans.extend(_span(frame, stream, path) for frame in _sound_frames(container, stream, path))
+            if not spans:
+                raise InputError(f"{path}: damaged, not one of its frames can be decoded")
+            start = min(begin for begin, _ in spans)
+            return VideoFacts(
+                num_frames=len(spans),
+                reported_frames=_reported_frames(container, stream, path),
+                seconds=max(end for _, end in spans) - start,
+                reported_seconds=_reported_seconds(container, stream, start),
+                width=header.width,
+                height=header.height,
+                codec=stream.codec_context.name,
+            )
+    except av.FFmpegError as error:
+        where = f"after {len(spans)} frames" if spans else "cut short, or not a video"
+        raise InputError(f"{path}: damaged, {where} ({error.strerror})") from error
+
+
+def _sound_frames(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[av.VideoFrame]:
+    """All frames; an error in place of one that decoder or container mark as damaged."""
+    for packet in container.demux(stream):
+        for frame in packet.decode():
+            if packet.is_corrupt or frame.is_corrupt:
+                raise InputError(f"{path}: damaged about {frame.time} seconds")
+            yield frame
+
+
+def _span(frame: av.VideoFrame, stream: VideoStream, path: Path) -> tuple[float, float]:
+    """When a frame appears and when the next one should."""
+    rate = stream.average_rate or stream.guessed_rate
+    if frame.time is None or not rate:
+        raise InputError(f"{path}: {TIMELESS}")
+    return frame.time, frame.time + float(frame.duration * frame.time_base if frame.duration else 1 / rate)
+
+
+def _reported_frames(container: InputContainer, stream: VideoStream, path: Path) -> int | None:
+    shown = sum(not sample.is_discard for sample in stream.index_entries)
+    if container.format.name != MP4 or stream.frames <= shown:
+        return stream.frames or None
+    with _open(path, options={"ignore_editlist": "1"}) as whole:
+        return stream.frames - (len(whole.streams.video[0].index_entries) - shown)
+
+
+def _reported_seconds(container: InputContainer, stream: VideoStream, start: float) -> float | None:
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    # One number for all streams, and by custom from time 0 on.
+    return None if container.duration is None else container.duration / av.time_base - start
 
 
 def _check_file(path: Path) -> None:
@@ -206,8 +289,9 @@ def _are_increasing(values: Sequence[float]) -> bool:
     return all(earlier < later for earlier, later in zip(values, values[1:]))
 
 
-def _open(path: Path) -> InputContainer:
-    return av.open(str(path), metadata_errors="replace")  # a title in Latin-1 is no reason to fail
+def _open(path: Path, options: dict[str, str] | None = None) -> InputContainer:
+    # A title in Latin-1 is no reason to fail.
+    return av.open(str(path), options=options, metadata_errors="replace")
 
 
 class _SkippingDecoder:
@@ -303,7 +387,7 @@ class _SequentialDecoder:
             rate = stream.average_rate or stream.guessed_rate
             starts = [frame.time for frame in self._decode(container)]
         if not rate or None in starts:
-            raise InputError(f"{path}: a bare stream that does not say when its frames appear")
+            raise InputError(f"{path}: {TIMELESS}")
         self.fps = float(rate)
         self.starts = sorted(starts)  # avi hands out the right times in the order of coding
 

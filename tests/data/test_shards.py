@@ -87,7 +87,23 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(InputError, match="sample key 'a.b'"):
         write_shards(tmp_path, [PictureRecord("a.b", b"", "", {})], max_per_shard=1, prefix="cats")
     write_tar(tmp_path / "x.tar", {"one.png": b"1", "one.json": b"{}"})
-    with pytest.raises(InputError, match="x.tar: sample one lacks txt; it needs png, txt, json"):
+    with pytest.raises(
+        InputError, match="x.tar: sample one lacks a text; it needs txt, or json with caption or"
+    ):
+        read_pictures(tmp_path)
+    write_tar(tmp_path / "x.tar", {"one.txt": b"1", "one.json": b"{}"})
+    with pytest.raises(
+        InputError, match="x.tar: sample one lacks a picture; it needs one of png, jpg, jpeg, webp"
+    ):
+        read_pictures(tmp_path)
+    write_tar(tmp_path / "x.tar", {"one.png": b"1", "one.json": b'{"caption": null}'})
+    with pytest.raises(InputError, match="x.tar: sample one lacks a text"):
+        read_pictures(tmp_path)
+    write_tar(tmp_path / "x.tar", {"one.png": b"1", "one.txt": b"a", "one.json": b"[]"})
+    with pytest.raises(InputError, match="x.tar: sample one: labels must be an object of strings"):
+        read_pictures(tmp_path)
+    write_tar(tmp_path / "x.tar", {"one.png": b"1", "one.txt": b"\xff"})
+    with pytest.raises(InputError, match="x.tar: sample one: txt must be UTF-8"):
         read_pictures(tmp_path)
     write_tar(tmp_path / "x.tar", {"one.png": b"1", "one.txt": b"", "one.json": b"{"})
     with pytest.raises(InputError, match="x.tar: sample one: txt must be UTF-8 and json valid"):
@@ -95,3 +111,32 @@ def test_bad_input_is_named(tmp_path):
     write_tar(tmp_path / "x.tar", {"one.png": b"1", "one.txt": b"", "one.json": b'{"n": 1}'})
     with pytest.raises(InputError, match="x.tar: sample one: label 'n' must be a string, found 1"):
         read_pictures(tmp_path)
+
+
+IMG2DATASET = (
+    b'{"caption": " a ship", "url": "https://a/b.jpg", "width": 256, "error_message": null, "key": "0"}'
+)
+
+
+def test_shards_of_img2dataset(tmp_path):
+    labels = {"url": "https://a/b.jpg", "key": "0"}
+    write_tar(
+        tmp_path / "00000.tar",
+        {
+            "000000000.jpg": b"1",
+            "000000000.txt": b"a ship\n",
+            "000000000.json": IMG2DATASET,
+            "000000001.webp": b"2",
+            "000000001.json": IMG2DATASET,
+            "000000002.JPEG": b"3",
+            "000000002.txt": b"alone",
+            "000000003.png": b"4",
+            "000000003.json": b'{"text": "a text", "n": 3}',
+        },
+    )
+    assert read_pictures(tmp_path) == [
+        PictureRecord("000000000", b"1", "a ship", labels),
+        PictureRecord("000000001", b"2", "a ship", labels),
+        PictureRecord("000000002", b"3", "alone", {}),
+        PictureRecord("000000003", b"4", "a text", {}),
+    ]

@@ -23,6 +23,7 @@ from pathlib import Path
 import resvg_py
 from tqdm import tqdm
 
+from coca_video.data.benchmarks.card import Card, card_path, read_card, write_card
 from coca_video.data.benchmarks.emoji_clips import convert_clip, is_animated
 from coca_video.data.benchmarks.emoji_sources import (
     OPENMOJI,
@@ -73,7 +74,28 @@ def prepare(root: Path, *, packs: Sequence[int] = (1, 3), show_progress: bool = 
             summary.append(_write_clips(root, pack, catalogue, package, show_progress=show_progress))
     if TEST_PACK in packs:
         check_test_pack(clips_manifest(root, TEST_PACK))
+    for pack in packs:
+        _write_card(clips_manifest(root, pack), pack)
     return summary
+
+
+def card_of(pack: int, *, num_clips: int) -> Card:
+    """Of a pack's manifest: the test pack's parts have official sizes, other packs are nobody's benchmark."""
+    subsets = {"action": EXPECTED["action clips"], "skintone=": EXPECTED["retrieval clips"]}
+    return Card(
+        dataset="emoji",
+        title="emoji transfer",
+        split=f"pack{pack}",
+        num_expected=None,
+        num_listed=num_clips,
+        num_found=num_clips,
+        missing=[],
+        annotations={},
+        classes=[],
+        class_ids=[],
+        subsets=subsets if pack == TEST_PACK else {},
+        notes=[],
+    )
 
 
 def clips_manifest(root: Path, pack: int) -> Path:
@@ -107,6 +129,12 @@ def check_test_pack(manifest: Path) -> None:
     }
     if found != EXPECTED:
         raise InputError(f"{manifest}: found {found}, expected {EXPECTED}; remove the file to make it anew")
+
+
+def _write_card(manifest: Path, pack: int) -> None:
+    card = card_of(pack, num_clips=len(read_manifest(manifest)))
+    if not card_path(manifest).exists() or read_card(manifest) != card:
+        write_card(manifest, card)
 
 
 def _write_pictures(

@@ -172,7 +172,7 @@ def test_pictures(root):
         "subgroup": "person-sport",
         "concept": "1f6b4-200d-2640",
     }
-    pixels = {key: read_png(picture.png) for key, picture in pictures.items()}
+    pixels = {key: read_png(picture.encoded) for key, picture in pictures.items()}
     assert all(picture.shape == (96, 96, 3) for picture in pixels.values())
     assert (pixels["openmoji-1f600"] == RED).all() and (pixels["twemoji-1f600"] == BLUE).all()
     flat = pixels["twemoji-1f6b4-200d-2640"]  # twice as wide as high: centred on white

@@ -1,0 +1,122 @@
+import hashlib
+import json
+
+import pytest
+from video_sets import save_json, save_videos
+
+from coca_video.data.benchmarks.card import Card, card_path, read_card
+from coca_video.data.benchmarks.catalogue import SETS
+from coca_video.data.benchmarks.listing import Files, Listing, PublicSet, need_found, split_found
+from coca_video.data.benchmarks.preparing import missing_path, prepare, summary
+from coca_video.data.manifest import ClipRecord, read_manifest
+from coca_video.data.tables import read_json
+from coca_video.errors import InputError
+
+
+def read(files: Files, split: str) -> Listing:
+    """Texts by video name."""
+    annotation = files.annotation(f"{split}.json")
+    records = [ClipRecord(None, text, {}, id=name) for name, text in read_json(annotation).items()]
+    paths = [files.media / f"{record.id}.mp4" for record in records]
+    found, missing = split_found(records, [path if path.exists() else None for path in paths])
+    need_found(found, missing, folder=files.media, example="{}.mp4")
+    return Listing(found, missing, [annotation], classes=["x", "y"], notes=["a note"], subsets={"x": 2})
+
+
+TINY = PublicSet("tiny", "Tiny", "train.json, test.json and *.mp4", {"train": 3, "test": None}, read)
+
+
+@pytest.fixture
+def files(tmp_path) -> Files:
+    save_videos(tmp_path / "videos", "a.mp4", "-b.mp4")
+    save_json(tmp_path / "train.json", {"a": "one", "-b": "two", "c": "three", "d": "four"})
+    return Files(tmp_path, tmp_path / "videos")
+
+
+def test_manifest_card_and_missing(files, tmp_path):
+    ([(manifest, card)], _) = prepare(TINY, files, splits=[], folder=tmp_path / "out")
+    assert manifest == tmp_path / "out" / "tiny-train.jsonl"
+    assert [(r.id, r.text) for r in read_manifest(manifest)] == [("a", "one"), ("-b", "two")]
+    digest = hashlib.sha256((tmp_path / "train.json").read_bytes()).hexdigest()
+    assert (
+        card
+        == read_card(manifest)
+        == Card(
+            "tiny",
+            "Tiny",
+            "train",
+            3,
+            4,
+            2,
+            ["c", "d"],
+            {"train.json": digest},
+            ["x", "y"],
+            ["x", "y"],
+            {"x": 2},
+            ["a note"],
+        )
+    )
+    assert missing_path(manifest).read_text() == "c\nd\n"
+    assert summary(manifest, card) == [
+        f"tiny train: 2 found of 4 listed -> {manifest}",
+        "  the annotation files list 4, the official number is 3",
+        "  2 missing: c, d",
+        f"  all of them: {missing_path(manifest)}",
+        "  note: a note",
+    ]
+
+
+def test_found_later(files, tmp_path):
+    """The list of what is missing goes when nothing is."""
+    prepare(TINY, files, splits=["train"], folder=tmp_path / "out")
+    save_videos(tmp_path / "videos", "c.mp4", "d.mp4")
+    ([(manifest, card)], _) = prepare(TINY, files, splits=["train"], folder=tmp_path / "out")
+    assert card.missing == [] and not missing_path(manifest).exists()
+
+
+def test_a_split_that_was_asked_for_must_be_there(files, tmp_path):
+    with pytest.raises(InputError, match="no annotation file; looked for test.json"):
+        prepare(TINY, files, splits=["train", "test"], folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_split_at_all(files, tmp_path):
+    (tmp_path / "train.json").unlink()
+    with pytest.raises(
+        InputError, match=r"looked for train.json; tiny needs: train.json, test.json and \*.mp4"
+    ):
+        prepare(TINY, files, splits=[], folder=tmp_path / "out")
+
+
+def test_a_split_without_any_video_does_not_stop_the_others(files, tmp_path):
+    save_json(tmp_path / "test.json", {"e": "five"})
+    ([(manifest, card)], [skipped]) = prepare(TINY, files, splits=[], folder=tmp_path / "out")
+    assert card.split == "train" and skipped.startswith("tiny test: left out: ")
+    with pytest.raises(InputError, match="videos: none of the 1 files listed is here, such as e.mp4"):
+        prepare(TINY, files, splits=["test"], folder=tmp_path / "out")
+
+
+def test_a_malformed_split_stops_all(files, tmp_path):
+    (tmp_path / "test.json").write_text("[")
+    with pytest.raises(InputError, match="test.json: not JSON"):
+        prepare(TINY, files, splits=[], folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_one_s_own_must_be_named(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "my.csv").write_text("path,caption\na.mp4,one\n")
+    save_videos(tmp_path, "a.mp4")
+    files = Files(tmp_path, tmp_path)
+    with pytest.raises(InputError, match="table: which split"):
+        prepare(SETS["table"], files, splits=[], folder=tmp_path / "out")
+    ([(manifest, card)], _) = prepare(SETS["table"], files, splits=["lists/my.csv"], folder=tmp_path / "out")
+    assert manifest.name == "table-lists-my.jsonl" and card.split == "lists/my.csv"
+
+
+@pytest.mark.parametrize("content", ["[", "[]", json.dumps({"dataset": "x"}), json.dumps({"more": 1})])
+def test_a_card_that_is_none(tmp_path, content):
+    assert read_card(tmp_path / "m.jsonl") is None
+    card_path(tmp_path / "m.jsonl").write_text(content)
+    with pytest.raises(InputError, match="m.card.json: not the card of a manifest"):
+        read_card(tmp_path / "m.jsonl")
