@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from coca_video.data.loader import DataConfig
-from coca_video.evaluation.emoji import EmojiConfig
+from coca_video.evaluation.benchmark import BenchmarkConfig
 from coca_video.models.coca import CoCaConfig
 from coca_video.training.loop import LoopConfig
 
@@ -21,8 +21,10 @@ class TrainConfig:
 
 @dataclass
 class EvaluateConfig:
-    checkpoint: str  # a checkpoint's folder or a run's, then its newest
-    evaluate: EmojiConfig
-    output: str | None = None  # the folder of result.json and predictions.jsonl; default: `checkpoint`
+    checkpoint: str  # what `coca_video.load` takes, or "open_clip:MODEL/WEIGHTS"
+    evaluate: BenchmarkConfig
+    output: str | None = (
+        None  # result.json's folder; default: evaluate/, then the manifest's name, in the run
+    )
     merged_per_block: int = 0  # patches that each block of the image encoder merges: faster, approximate
     device: str = "auto"

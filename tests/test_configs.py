@@ -38,7 +38,7 @@ def test_recipes_with_models(recipe, model):
 @pytest.mark.parametrize("option", options("evaluate"))
 def test_evaluations(option):
     config = load_config(EvaluateConfig, "evaluate", [f"evaluate={option}", "checkpoint=runs/some"])
-    assert config.checkpoint == "runs/some" and config.evaluate.root
+    assert config.checkpoint == "runs/some" and config.evaluate.manifest.startswith("data/")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

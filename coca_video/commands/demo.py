@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-from coca_video.evaluation.report import write_report
+from coca_video.evaluation.demo_page import write_demo_page
 from coca_video.files import write_whole
 
 TOOLS = Path(__file__).parents[2] / "tools"
 IMAGE, VIDEO, DEMO = Path("runs/emoji/image"), Path("runs/emoji/video"), Path("runs/demo")
+EVALUATED = Path("evaluate/pack3")  # where evaluate.py writes, in a run's folder
 STEPS = (
     ("prepare_data.py", "emoji"),
     ("train.py", "recipe=emoji/image"),
@@ -30,15 +31,12 @@ def main() -> int:
         code = _run([sys.executable, str(TOOLS / tool), *arguments])
         if code:
             return code
-    settings = [json.loads((run / "result.json").read_text()) for run in (IMAGE, VIDEO)]
-    results = {
-        "benchmark": settings[0]["benchmark"],
-        "settings": {each["setting"]: each for each in settings},
-    }
+    settings = {"transfer": _result(IMAGE), "video": _result(VIDEO)}
+    results = {"benchmark": settings["video"]["title"], "settings": settings}
     DEMO.mkdir(parents=True, exist_ok=True)
     write_whole(DEMO / "results.json", json.dumps(results, indent=1) + "\n")
-    predictions = (VIDEO / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    write_report(
+    predictions = (VIDEO / EVALUATED / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    write_demo_page(
         DEMO / "report.html",
         title="coca_video: emoji transfer",
         runs={"pictures": IMAGE, "video": VIDEO},
@@ -48,6 +46,10 @@ def main() -> int:
     print(f"\n[{(time.monotonic() - start) / 60:.1f} min] done\nresults: {DEMO / 'results.json'}")
     print(f"report:  {(DEMO / 'report.html').resolve()}")
     return 0
+
+
+def _result(run: Path) -> dict:
+    return json.loads((run / EVALUATED / "result.json").read_text(encoding="utf-8"))
 
 
 def _run(command: list[str]) -> int:

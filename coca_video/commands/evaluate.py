@@ -1,47 +1,97 @@
-"""`tools/evaluate.py`: a checkpoint's figures on a benchmark."""
+"""`tools/evaluate.py`: a model's figures on a benchmark."""
 
-import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from coca_video.checkpoint import load_checkpoint
-from coca_video.cli import load_config, pick_device
+import torch
+
+from coca_video.cli import PARTIAL, load_config, pick_device
 from coca_video.config import EvaluateConfig
-from coca_video.evaluation.emoji import evaluate_emoji
-from coca_video.files import write_whole
+from coca_video.errors import InputError
+from coca_video.evaluation.benchmark import evaluate_benchmark, is_complete
+from coca_video.evaluation.open_clip_subject import PREFIX, load_open_clip_subject
+from coca_video.evaluation.subject import CocaSubject, Subject
+from coca_video.loading import load
+from coca_video.ops.distributed import joined
+
+NUM_PRINTED = 5  # examples that could not be read
 
 
-def main() -> None:
+def main() -> int:
     config = load_config(EvaluateConfig, "evaluate", sys.argv[1:])
     device = pick_device(config.device)
-    checkpoint = load_checkpoint(config.checkpoint)
-    checkpoint.model.to(device)
-    checkpoint.model.image_encoder.merged_per_block = config.merged_per_block
-    result, predictions = evaluate_emoji(checkpoint, config.evaluate, device=device)
-    result["protocol"]["merged_per_block"] = config.merged_per_block
-    output = Path(config.output or config.checkpoint)
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "predictions.jsonl", "".join(json.dumps(line) + "\n" for line in predictions))
-    write_whole(output / "result.json", json.dumps(result, indent=1) + "\n")
-    print(summary(result))
+    output = Path(config.output or _default_output(config))
+    subject = _subject(config, device)
+    with joined(device):
+        outcome = evaluate_benchmark(subject, config.evaluate, output=output)
+    if outcome is None:
+        return 0
+    print(summary(outcome.result))
     print(f"written: {output / 'result.json'}, {output / 'predictions.jsonl'}")
+    return 0 if is_complete(outcome.result) else PARTIAL
+
+
+def _subject(config: EvaluateConfig, device: torch.device) -> Subject:
+    if not config.checkpoint.startswith(PREFIX):
+        checkpoint = load(config.checkpoint)
+        checkpoint.model.to(device)
+        checkpoint.model.image_encoder.merged_per_block = config.merged_per_block
+        return CocaSubject(checkpoint, device, token_cache=config.evaluate.token_cache)
+    for name, value in (
+        ("evaluate.token_cache", config.evaluate.token_cache),
+        ("merged_per_block", config.merged_per_block),
+    ):
+        if value:
+            raise InputError(f"{name} is for CoCa checkpoints, not for {config.checkpoint}")
+    return load_open_clip_subject(config.checkpoint, device)
+
+
+def _default_output(config: EvaluateConfig) -> Path:
+    """Beside the run that is evaluated; what is no folder here (a file, a Hub id) has none."""
+    run = Path(config.checkpoint)
+    folder = run if run.is_dir() else Path("runs") / re.sub(r"[/:]+", "-", config.checkpoint)
+    return folder / "evaluate" / Path(config.evaluate.manifest).stem
 
 
 def summary(result: dict) -> str:
     """The figures as a small table."""
-    actions, retrieval, captions = result["actions"], result["retrieval"], result["captions"]
-    rows = [f"{result['benchmark']}, setting {result['setting'].upper()}, {result['checkpoint']['path']}"]
-    rows.append(f"{'':24}{'video':>10}{'first':>10}{'mean':>10}")
-    views = ("video", "first_frame", "mean_of_frames")
-    for name in ("top1", "top5"):
-        rows.append(f"{'ACTIONS ' + name:24}" + "".join(f"{actions[view][name]:10.1f}" for view in views))
-    for way in ("video_to_text", "text_to_video"):
-        for name in ("R@1", "R@5"):
-            figures = "".join(f"{retrieval[view][way][name]:10.1f}" for view in views)
-            rows.append(f"{way.replace('_', ' ') + ' ' + name:24}" + figures)
-    for name in ("exact_match", "distinct_ratio", "cider_d"):
-        figures = "".join(f"{captions[view][name]:10.2f}" for view in views[:2])
-        rows.append(f"{'CAPTIONS ' + name:24}" + figures)
-    for task in ("actions", "retrieval", "captions"):
-        rows.append(f"{task}: {result[task]['num_evaluated']} of {result[task]['num_expected']} evaluated")
-    return "\n".join(rows)
+    readings = list(next(iter(result["tasks"].values()))["figures"])
+    rows = [f"{result['title']} {result['split']}, {result['model']['checkpoint']}".replace("  ", " ")]
+    rows.append(f"{'':44}" + "".join(f"{reading:>16}" for reading in readings))
+    for name, task in result["tasks"].items():
+        of = "" if task["num_expected"] is None else f" of {task['num_expected']:,}"
+        rows.append(f"{name}: {task['num_evaluated']:,}{of} evaluated")
+        rows += _figures(task["figures"], readings)
+        for reading, figures in task.get("dual_softmax", {}).items():
+            rows += _figures({reading: figures}, readings, suffix=" (dual softmax)")
+    rows += [f"could not be read: {each['reason']}" for each in result["failed"][:NUM_PRINTED]]
+    if len(result["failed"]) > NUM_PRINTED:
+        rows.append(f"... and {len(result['failed']) - NUM_PRINTED} more")
+    return "\n".join(rows + [f"not official: {reason}" for reason in result["not_official_because"]])
+
+
+def _figures(figures: dict[str, dict], readings: list[str], *, suffix: str = "") -> list[str]:
+    """A line a figure, a column a reading."""
+    flat = {reading: dict(_flat(each)) for reading, each in figures.items()}
+    names = dict.fromkeys(name for each in flat.values() for name in each)
+    return [
+        f"  {name + suffix:42}"
+        + "".join(
+            f"{_shown(flat[each][name]) if name in flat.get(each, {}) else '':>16}" for each in readings
+        )
+        for name in names
+    ]
+
+
+def _flat(figures: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name.replace('_', ' ')} ")
+        else:
+            yield prefix + name, value
+
+
+def _shown(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"

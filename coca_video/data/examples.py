@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from coca_video.data.manifest import ClipRecord
@@ -12,6 +15,7 @@ from coca_video.data.transforms import Preprocessing
 from coca_video.data.views import ViewsConfig, record_origin, record_views
 from coca_video.errors import InputError
 
+MIDDLE = 0.5  # a crop's position
 # Frames uint8 't c h w' of any size, and a crop's position (see Preprocessing.resized) -> 't ...'.
 Prepare = Callable[[Tensor, float], Tensor]
 
@@ -25,6 +29,20 @@ class Resized:
 
     def __call__(self, frames: Tensor, position: float) -> Tensor:
         return self.preprocessing.resized(frames, size=self.size, position=position)
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """Each frame through another package's transform, as a picture: float 't c h w', 4 bytes a value."""
+
+    transform: Callable[[Image.Image], Tensor]
+
+    def __call__(self, frames: Tensor, position: float) -> Tensor:
+        if position != MIDDLE:
+            why = "a model with a transform of its own crops as that does"
+            raise InputError(f"evaluate.views.num_crops must be 1: {why}")
+        rows = rearrange(frames, "t c h w -> t h w c").contiguous().numpy()
+        return torch.stack([self.transform(Image.fromarray(row)) for row in rows])
 
 
 @dataclass

@@ -31,7 +31,7 @@ def read_picture(source: Path | bytes, *, name: str | None = None) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-                pixels = np.array(_as_rgb(picture))
+                pixels = np.array(as_rgb(picture))
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
@@ -40,7 +40,7 @@ def read_picture(source: Path | bytes, *, name: str | None = None) -> Tensor:
     return rearrange(torch.from_numpy(pixels), "h w c -> 1 c h w").contiguous()
 
 
-def _as_rgb(picture: Image.Image) -> Image.Image:
+def as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         canvas = Image.new("RGB", picture.size, "white")

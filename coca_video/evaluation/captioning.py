@@ -10,7 +10,6 @@ from torch import Tensor
 from coca_video.checkpoint import Checkpoint
 from coca_video.evaluation.embedding import encode_texts
 from coca_video.generate import Generated, Rules, beam_search, greedy, sample
-from coca_video.metrics.captioning import cider_d, distinct_ratio, exact_match
 from coca_video.models.decoding import CachedDecoder, packed_decoders
 from coca_video.models.text_decoder import Memory
 
@@ -168,13 +167,3 @@ def _ranked(
         ]
         for b, row in enumerate(best.tolist())
     ]
-
-
-def caption_figures(captions: list[str], references: list[str]) -> dict[str, float]:
-    """CIDEr-D (0 to 10), exact matches (per cent), distinct captions / captions."""
-    single = [[reference] for reference in references]
-    return {
-        "cider_d": cider_d(captions, single)[0],
-        "exact_match": 100 * exact_match(captions, single),
-        "distinct_ratio": distinct_ratio(captions),
-    }

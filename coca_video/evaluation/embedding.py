@@ -1,17 +1,15 @@
 """Clips and texts through the model, once, for every figure made of them."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
-from tqdm import tqdm
 
 from coca_video.checkpoint import Checkpoint
 from coca_video.data.loader import Source
-from coca_video.data.samples import Sample, pad_frames
+from coca_video.data.samples import pad_frames
 from coca_video.data.token_cache import CachedSource, TokenCache, encode_source, encoder_hash
 from coca_video.models.coca import CoCa
 from coca_video.models.text_decoder import Memory
@@ -29,19 +27,25 @@ class ClipFeatures:
 
 
 @torch.inference_mode()
-def encode_clips(
-    checkpoint: Checkpoint, batches: Iterable[list[Sample]], *, device: torch.device
-) -> ClipFeatures:
-    """Samples, whose frames have the model's size, -> their features, in order.
+def encode_clips(checkpoint: Checkpoint, clips: list[Tensor], *, device: torch.device) -> ClipFeatures:
+    """A batch: uint8 frames 't c h w' of the model's size, or the tokens 't n d' of each clip.
 
-    A batch's samples hold all frames or all tokens; tokens are those of frames encoded alone, which the joint
-    adaptor cannot use.
+    Tokens are those of frames encoded alone, which the joint adaptor cannot use.
     """
-    parts = [_encode(checkpoint, batch, device) for batch in tqdm(batches, desc="clips", unit="batch")]
-    columns = zip(*(vars(part).values() for part in parts))
-    return ClipFeatures(
-        *(Memory.cat(column) if isinstance(column[0], Memory) else torch.cat(column) for column in columns)
-    )
+    model = checkpoint.model
+    content, mask = (x.to(device) for x in pad_frames(clips))
+    if content.is_floating_point():
+        tokens = alone = content
+    else:
+        pixels = checkpoint.preprocessing.normalised(content)
+        tokens = model.encode_frames(pixels, mask)
+        alone = encode_alone(model, pixels, mask, tokens=tokens)
+    memory, video = model.pool(tokens, mask)
+    memories, each = model.pool(rearrange(alone, "b t n d -> (b t) 1 n d"))
+    first_memory = memories[:: alone.shape[1]]
+    each = rearrange(each, "(b t) e -> b t e", b=len(clips))
+    mean = F.normalize((each * mask.unsqueeze(-1)).sum(dim=1), dim=-1)
+    return ClipFeatures(video.cpu(), each[:, 0].cpu(), mean.cpu(), memory.to("cpu"), first_memory.to("cpu"))
 
 
 def cached_source(
@@ -69,23 +73,6 @@ def encode_alone(model: CoCa, frames: Tensor, frame_mask: Tensor, *, tokens: Ten
     alone = singly.new_zeros(tokens.shape)
     alone[frame_mask] = singly
     return alone
-
-
-def _encode(checkpoint: Checkpoint, samples: list[Sample], device: torch.device) -> ClipFeatures:
-    model = checkpoint.model
-    content, mask = (x.to(device) for x in pad_frames([sample.content for sample in samples]))
-    if samples[0].tokens is not None:
-        tokens = alone = content
-    else:
-        pixels = checkpoint.preprocessing.normalised(content)
-        tokens = model.encode_frames(pixels, mask)
-        alone = encode_alone(model, pixels, mask, tokens=tokens)
-    memory, video = model.pool(tokens, mask)
-    memories, each = model.pool(rearrange(alone, "b t n d -> (b t) 1 n d"))
-    first_memory = memories[:: alone.shape[1]]
-    each = rearrange(each, "(b t) e -> b t e", b=len(samples))
-    mean = F.normalize((each * mask.unsqueeze(-1)).sum(dim=1), dim=-1)
-    return ClipFeatures(video.cpu(), each[:, 0].cpu(), mean.cpu(), memory.to("cpu"), first_memory.to("cpu"))
 
 
 @torch.inference_mode()

@@ -1,25 +1,48 @@
-"""How good captions are: CIDEr-D and two plain shares. Pure Python over lists of strings."""
+"""How good captions are, as the official COCO caption scorer judges them, and how they are worded.
 
-import math
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+Pure Python over lists of strings; `coca_video.metrics.java` has the metrics that need Java.
+"""
 
-MAX_ORDER = 4  # n-grams of 1 to 4 words
-SIGMA = 6.0  # words: the width of the penalty on differing lengths
+from collections.abc import Sequence
 
-NGram = tuple[str, ...]
-NGramCounts = list[Counter[NGram]]  # [n - 1]: how often each n-gram occurs
+from coca_video.metrics import cider
+from coca_video.metrics.bleu import bleu
+from coca_video.metrics.ngrams import MAX_ORDER, ngrams
+from coca_video.metrics.ptb_tokenizer import tokenize
+from coca_video.metrics.rouge import rouge_l
+
+__all__ = ["caption_scores", "cider_d", "distinct_ratio", "exact_match", "tokenize"]
+
+Tokens = list[str]
 
 
-def tokenize(text: str) -> list[str]:
-    """Lower-case words without punctuation, close to the PTB tokens coco-caption scores.
+def caption_scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """All figures of captions: `candidates[i]` is judged by `references[i]`, one or more of the same image.
 
-    `The dog's red-hot bone isn't here.` -> `the dog 's red-hot bone is n't here`
+    - bleu_1 to bleu_4 (0 to 1): of the corpus, closest reference length.
+    - rouge_l (0 to 1): mean over the images; beta 1.2.
+    - cider_d (0 to 10): see `cider_d`.
+    - exact_match (0 to 1): the share of candidates with the same tokens as one of their references.
+    - distinct_ratio (0 to 1): different captions / captions; low if the same is said of everything.
+    - mean_length, mean_reference_length: tokens, punctuation not counted.
+    - repeated_ngrams (0 to 1): the share of a caption's 4-grams that occurred earlier in it, 0 for a caption
+      shorter than that; mean over the captions. High if decoding goes round in circles.
+
+    BLEU, ROUGE-L and CIDEr-D equal pycocoevalcap's, its tokenizer included (see `ptb_tokenizer`).
     """
-    text = text.lower().replace("’", "'")
-    text = re.sub(r"n't\b", " n't", text)
-    return re.findall(r"n't|'(?:s|re|ve|ll|d|m)\b|\w+(?:[-.,]\w+)*", text)
+    _check_pairs(candidates, references)
+    tokens, groups = _tokenized(candidates, references)
+    in_references = [reference for group in groups for reference in group]
+    return {
+        **{f"bleu_{n}": score for n, score in enumerate(bleu(tokens, groups), start=1)},
+        "rouge_l": _mean([rouge_l(candidate, group) for candidate, group in zip(tokens, groups)]),
+        "cider_d": _mean(cider.cider_d(tokens, groups)),
+        "exact_match": _share_in_references(tokens, groups),
+        "distinct_ratio": _distinct_ratio(tokens),
+        "mean_length": _mean([len(caption) for caption in tokens]),
+        "mean_reference_length": _mean([len(reference) for reference in in_references]),
+        "repeated_ngrams": _mean([_share_of_repeated_ngrams(caption) for caption in tokens]),
+    }
 
 
 def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, list[float]]:
@@ -34,62 +57,41 @@ def cider_d(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> t
     single image always scores 0.
     """
     _check_pairs(candidates, references)
-    candidate_counts = [_count_ngrams(candidate) for candidate in candidates]
-    reference_counts = [[_count_ngrams(reference) for reference in group] for group in references]
-    idf = _inverse_document_frequency(reference_counts)
-    scores = [
-        10 * _mean([_similarity(candidate, reference, idf) for reference in group])
-        for candidate, group in zip(candidate_counts, reference_counts)
-    ]
+    scores = cider.cider_d(*_tokenized(candidates, references))
     return _mean(scores), scores
 
 
 def exact_match(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """The share of candidates with the same tokens as one of their references."""
     _check_pairs(candidates, references)
-    return _mean([tokenize(c) in map(tokenize, group) for c, group in zip(candidates, references)])
+    return _share_in_references(*_tokenized(candidates, references))
 
 
 def distinct_ratio(candidates: Sequence[str]) -> float:
     """Different captions (by their tokens) / captions: low if the same is said of everything."""
     if not candidates:
         raise ValueError("expected at least one candidate, got none")
-    return len({tuple(tokenize(candidate)) for candidate in candidates}) / len(candidates)
+    return _distinct_ratio([tokenize(candidate) for candidate in candidates])
 
 
-def _count_ngrams(caption: str) -> NGramCounts:
-    words = tokenize(caption)
-    return [Counter(zip(*(words[i:] for i in range(n)))) for n in range(1, MAX_ORDER + 1)]
+def _tokenized(
+    candidates: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[list[Tokens], list[list[Tokens]]]:
+    groups = [[tokenize(reference) for reference in group] for group in references]
+    return [tokenize(candidate) for candidate in candidates], groups
 
 
-def _inverse_document_frequency(reference_counts: list[list[NGramCounts]]) -> Callable[[NGram], float]:
-    """log(images / images with this n-gram in a reference); an n-gram of no reference counts as one's."""
-    document_frequency: Counter[NGram] = Counter()
-    for group in reference_counts:
-        document_frequency.update({ngram for counts in group for of_order in counts for ngram in of_order})
-    log_num_images = math.log(len(reference_counts))
-    return lambda ngram: log_num_images - math.log(max(1, document_frequency[ngram]))
+def _share_in_references(candidates: list[Tokens], references: list[list[Tokens]]) -> float:
+    return _mean([candidate in group for candidate, group in zip(candidates, references)])
 
 
-def _similarity(candidate: NGramCounts, reference: NGramCounts, idf: Callable[[NGram], float]) -> float:
-    num_words_apart = candidate[0].total() - reference[0].total()
-    penalty = math.exp(-(num_words_apart**2) / (2 * SIGMA**2))
-    return penalty * _mean([_clipped_cosine(c, r, idf) for c, r in zip(candidate, reference)])
+def _distinct_ratio(candidates: list[Tokens]) -> float:
+    return len(set(map(tuple, candidates))) / len(candidates)
 
 
-def _clipped_cosine(
-    candidate: Counter[NGram], reference: Counter[NGram], idf: Callable[[NGram], float]
-) -> float:
-    """Cosine of the tf-idf vectors, in whose product no candidate weight exceeds the reference's."""
-    candidate_weights = {ngram: count * idf(ngram) for ngram, count in candidate.items()}
-    reference_weights = {ngram: count * idf(ngram) for ngram, count in reference.items()}
-    product = sum(
-        min(candidate_weights[ngram], weight) * weight
-        for ngram, weight in reference_weights.items()
-        if ngram in candidate_weights
-    )
-    norms = math.hypot(*candidate_weights.values()) * math.hypot(*reference_weights.values())
-    return product / norms if norms else 0.0
+def _share_of_repeated_ngrams(caption: Tokens) -> float:
+    in_order = ngrams(caption, MAX_ORDER)
+    return 1 - len(set(in_order)) / len(in_order) if in_order else 0.0
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,5 +1,10 @@
 """What the processes of a distributed run exchange. A process that runs alone has everything."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -8,6 +13,33 @@ from torch.autograd.function import once_differentiable
 
 def num_processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process' number, from 0."""
+    return dist.get_rank() if num_processes() > 1 else 0
+
+
+def wait_for_all() -> None:
+    """Until every process has come here."""
+    if num_processes() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Joins the processes that torchrun has started, if it did, for as long as the context lasts.
+
+    Processes may wait a day for each other: what is shared out in advance takes some longer than others.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def gather(x: Tensor) -> Tensor:
@@ -27,7 +59,7 @@ def gather(x: Tensor) -> Tensor:
 
 def own_rows(gathered: Tensor) -> Tensor:
     """What `gather` made into more rows, again as it was."""
-    return gathered.chunk(num_processes())[dist.get_rank()] if num_processes() > 1 else gathered
+    return gathered.chunk(num_processes())[rank()] if num_processes() > 1 else gathered
 
 
 class _Gather(torch.autograd.Function):

@@ -2,6 +2,7 @@ import hashlib
 import json
 import shutil
 
+import pytest
 from datasets import call, clips_source, refusal, training_arguments
 
 from coca_video.checkpoint import load_checkpoint
@@ -10,29 +11,35 @@ from coca_video.commands.train import main as train_main
 
 
 def arguments(checkpoint, root, *changes: str) -> list[str]:
-    data = [f"evaluate.root={root}", "evaluate.num_frames=4", "device=cpu"]
-    return [f"checkpoint={checkpoint}", "evaluate=emoji", *data, *changes]
+    data = [f"evaluate.manifest={root}/clips/pack3.jsonl", "evaluate.views.num_frames=4", "device=cpu"]
+    return [f"checkpoint={checkpoint}", "evaluate=emoji", "evaluate.loading.num_workers=0", *data, *changes]
 
 
 def test_result_and_predictions(image_run, emoji_root, tmp_path, capsys):
     output = tmp_path / "new" / "folder"
-    assert not call(main, *arguments(image_run, emoji_root, f"output={output}"))
+    assert call(main, *arguments(image_run, emoji_root, f"output={output}")) == 3  # 5 clips of 286
     result = json.loads((output / "result.json").read_text())
     manifest = emoji_root / "clips" / "pack3.jsonl"
-    assert result["protocol"]["manifest_sha256"] == hashlib.sha256(manifest.read_bytes()).hexdigest()
+    assert result["manifest_sha256"] == hashlib.sha256(manifest.read_bytes()).hexdigest()
     assert result["protocol"]["num_frames"] == 4
-    assert result["checkpoint"]["sha256"] == load_checkpoint(image_run).hash
-    assert result["actions"]["num_evaluated"] == 5 < result["actions"]["num_expected"] == 286
+    assert result["model"]["sha256"] == load_checkpoint(image_run).hash
+    actions = result["tasks"]["classification"]
+    assert actions["num_evaluated"] == 5 < actions["num_expected"] == 286
     lines = (output / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["text"] for line in lines] == [
         json.loads(line)["text"] for line in manifest.read_text().splitlines()
     ]
-    assert sorted(path.name for path in output.iterdir()) == ["predictions.jsonl", "result.json"]
+    names = ["captions.json", "confusion.png", "per_class.csv", "predictions.jsonl", "result.json"]
+    assert sorted(path.name for path in output.iterdir()) == names
     printed = capsys.readouterr().out
-    assert "emoji transfer, setting TRANSFER" in printed
-    assert "actions: 5 of 286 evaluated" in printed and "retrieval: 4 of 222 evaluated" in printed
-    top1 = result["actions"]["video"]["top1"]
-    assert f"ACTIONS top1{'':12}{top1:10.1f}" in printed
+    assert f"emoji transfer pack3, {image_run}" in printed
+    assert "classification: 5 of 286 evaluated" in printed and "retrieval: 4 of 222 evaluated" in printed
+    assert "not official: retrieval: 4 examples evaluated, the official number is 222" in printed
+    row = next(line.split() for line in printed.splitlines() if line.split()[:1] == ["top1"])
+    assert [float(value) for value in row[1:]] == [
+        pytest.approx(actions["figures"][reading]["top1"], abs=0.01)
+        for reading in ("video", "first_frame", "mean_of_frames")
+    ]
 
 
 def test_merged_patches(image_run, emoji_root, tmp_path):
@@ -43,7 +50,7 @@ def test_merged_patches(image_run, emoji_root, tmp_path):
         return [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
 
     merged, whole = predictions(1), predictions(0)
-    assert len(merged) == len(whole) and merged[0]["top_actions"] != whole[0]["top_actions"]
+    assert len(merged) == len(whole) and merged[0]["top_classes"] != whole[0]["top_classes"]
 
 
 def test_more_merged_patches_than_there_are(image_run, emoji_root, tmp_path, capsys):
@@ -56,9 +63,10 @@ def test_more_merged_patches_than_there_are(image_run, emoji_root, tmp_path, cap
 def test_results_lie_with_the_run(image_run, emoji_root, tmp_path):
     run = shutil.copytree(image_run, tmp_path / "run")
     call(main, *arguments(run, emoji_root))
-    result = json.loads((run / "result.json").read_text())
-    assert result["checkpoint"]["path"] == str(run / "checkpoints" / "step-0000008")
-    assert (run / "predictions.jsonl").exists()
+    folder = run / "evaluate" / "pack3"
+    result = json.loads((folder / "result.json").read_text())
+    assert result["model"]["checkpoint"] == str(run / "checkpoints" / "step-0000008")
+    assert (folder / "predictions.jsonl").exists()
 
 
 def test_a_model_that_saw_the_test_is_refused(emoji_root, tmp_path, capsys):
@@ -67,7 +75,7 @@ def test_a_model_that_saw_the_test_is_refused(emoji_root, tmp_path, capsys):
     assert call(train_main, *cheat, "loop.num_steps=1") == 0
     found = refusal(main, *arguments(tmp_path / "run", emoji_root), capsys=capsys)
     assert found.endswith(f"was trained on {manifest}, the clips to be evaluated")
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert not (tmp_path / "run" / "evaluate").exists()
 
 
 def test_no_checkpoint_and_no_data(image_run, emoji_root, tmp_path, capsys):
@@ -75,4 +83,27 @@ def test_no_checkpoint_and_no_data(image_run, emoji_root, tmp_path, capsys):
     assert refusal(main, *arguments(missing, emoji_root), capsys=capsys) == f"{missing}: no such checkpoint"
     found = refusal(main, *arguments(image_run, missing, f"output={tmp_path / 'out'}"), capsys=capsys)
     assert found.startswith(f"{missing / 'clips' / 'pack3.jsonl'}: cannot read this manifest")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_of_one_s_own_that_is_whole(image_run, emoji_root, tmp_path, capsys):
+    """Nobody says how many examples it should have: not official, and not partial either."""
+    pack = f"evaluate.manifest={emoji_root}/clips/pack1.jsonl"
+    assert call(main, *arguments(image_run, emoji_root, pack, f"output={tmp_path / 'out'}")) == 0
+    assert "not official: no official number of examples is known" in capsys.readouterr().out
+
+
+def test_a_broken_video_makes_the_set_partial(image_run, emoji_root, tmp_path, capsys):
+    root = shutil.copytree(emoji_root, tmp_path / "data")
+    broken = root / "clips" / "pack1" / "1f2.mp4"
+    broken.write_bytes(broken.read_bytes()[:200])
+    pack = f"evaluate.manifest={root}/clips/pack1.jsonl"
+    assert call(main, *arguments(image_run, root, pack, f"output={tmp_path / 'out'}")) == 3
+    assert f"could not be read: {broken}: cut short" in capsys.readouterr().out
+
+
+def test_unknown_templates(image_run, emoji_root, tmp_path, capsys):
+    settings = ["evaluate.classification.templates=[clip_kinetcs]", f"output={tmp_path / 'out'}"]
+    found = refusal(main, *arguments(image_run, emoji_root, *settings), capsys=capsys)
+    assert "clip_kinetcs" in found and "clip_kinetics" in found
     assert list(tmp_path.iterdir()) == []

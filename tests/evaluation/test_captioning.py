@@ -7,7 +7,6 @@ from coca_video.evaluation.captioning import (
     Decoding,
     DecodingConfig,
     best_captions,
-    caption_figures,
     propose,
     write_captions,
 )
@@ -136,22 +135,3 @@ def test_the_decoding_is_named():
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):
         DecodingConfig(**settings)
-
-
-def test_figures():
-    captions = ["a red fox", "A red fox!", "a star"]
-    figures = caption_figures(captions, ["a red fox", "a red fox", "a pizza"])
-    assert figures["exact_match"] == pytest.approx(100 * 2 / 3)
-    assert 0 < figures["cider_d"] < 10
-    assert figures["distinct_ratio"] == pytest.approx(len({"a red fox", "a star"}) / 3)
-
-
-def test_figures_of_right_and_wrong_captions():
-    names = ["red fox on grass", "man rowing boat fast", "ghost in the dark"]
-    assert caption_figures(names, names) == {
-        "cider_d": pytest.approx(10.0),
-        "exact_match": 100.0,
-        "distinct_ratio": 1.0,
-    }
-    wrong = caption_figures(["none of these words"] * 3, names)
-    assert wrong == {"cider_d": 0.0, "exact_match": 0.0, "distinct_ratio": pytest.approx(1 / 3)}

@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 from videos import coloured_frames
 
-from coca_video.checkpoint import load_checkpoint
+from coca_video.checkpoint import Checkpoint, load_checkpoint
 from coca_video.data.loader import Clips, Pictures, Source
 from coca_video.data.samples import Sample
 from coca_video.data.sampling import Sampling
-from coca_video.evaluation.embedding import cached_source, encode_clips, encode_texts
+from coca_video.evaluation.embedding import ClipFeatures, cached_source, encode_clips, encode_texts
 from coca_video.models.adaptors import Adaptor, TemporalConfig
 from coca_video.models.text_decoder import Memory
 
@@ -31,13 +31,22 @@ def clip(num_frames: int, *, start: int = 0) -> Sample:
     return Sample(frames.permute(0, 3, 1, 2).contiguous(), "a clip", f"clip {start}")
 
 
+def encoded(checkpoint: Checkpoint, *batches: list[Sample]) -> ClipFeatures:
+    """The features of several batches as one."""
+    parts = [encode_clips(checkpoint, [sample.content for sample in batch], device=CPU) for batch in batches]
+    columns = zip(*(vars(part).values() for part in parts))
+    return ClipFeatures(
+        *(Memory.cat(column) if isinstance(column[0], Memory) else torch.cat(column) for column in columns)
+    )
+
+
 def real(memory: Memory) -> torch.Tensor:
     """One clip's memory without its padding: 'q d'."""
     return memory.tokens[0] if memory.mask is None else memory.tokens[0][memory.mask[0]]
 
 
 def test_a_frame_alone_is_every_view(checkpoint):
-    found = encode_clips(checkpoint, [[clip(1), clip(1, start=7)]], device=CPU)
+    found = encoded(checkpoint, [clip(1), clip(1, start=7)])
     torch.testing.assert_close(found.first_frame, found.video)
     torch.testing.assert_close(found.mean_of_frames, found.video)
     torch.testing.assert_close(found.first_frame_memory.tokens, found.video_memory.tokens)
@@ -46,7 +55,7 @@ def test_a_frame_alone_is_every_view(checkpoint):
 
 def test_views_are_what_they_say(checkpoint):
     sample = clip(5, start=3)
-    found = encode_clips(checkpoint, [[sample]], device=CPU)
+    found = encoded(checkpoint, [sample])
     pixels = checkpoint.preprocessing.normalised(sample.frames)
     with torch.inference_mode():
         pictures = checkpoint.model.encode_image(pixels)
@@ -61,9 +70,9 @@ def test_views_are_what_they_say(checkpoint):
 
 def test_clips_of_different_lengths_do_not_touch_each_other(checkpoint):
     samples = [clip(2), clip(6, start=4), clip(1, start=11)]
-    together = encode_clips(checkpoint, [samples[:2], samples[2:]], device=CPU)
+    together = encoded(checkpoint, samples[:2], samples[2:])
     for i, sample in enumerate(samples):
-        alone = encode_clips(checkpoint, [[sample]], device=CPU)
+        alone = encoded(checkpoint, [sample])
         for name, rows in vars(together).items():
             ours, theirs = rows[i : i + 1], getattr(alone, name)
             if isinstance(ours, Memory):
@@ -93,12 +102,12 @@ def test_cached_tokens_give_the_same_bits_without_the_encoder(image_run, emoji_r
             num_frames=num_frames,
             sampling=Sampling.uniform,
         )
-        plain = encode_clips(loaded, batches(clips), device=CPU)
+        plain = encoded(loaded, *batches(clips))
         settings = {"batch_size": 4, "num_workers": 0}
         cached = cached_source(loaded.model, clips, str(tmp_path), **settings)
         for weight in loaded.model.image_encoder.parameters():
             weight.data.fill_(torch.nan)
-        found = encode_clips(loaded, batches(cached), device=CPU)
+        found = encoded(loaded, *batches(cached))
         for name, expected in vars(plain).items():
             ours = getattr(found, name)
             pairs = ((ours.tokens, expected.tokens),) if isinstance(ours, Memory) else ((ours, expected),)

@@ -1,37 +1,97 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
 from coca_video.checkpoint import load_checkpoint
-from coca_video.evaluation.embedding import encode_texts
-from coca_video.evaluation.zero_shot import class_embeddings, top_k_figures
+from coca_video.data.benchmarks.card import Card
+from coca_video.data.benchmarks.vocabulary import templates
+from coca_video.data.manifest import ClipRecord
+from coca_video.evaluation.features import Failed, Features
+from coca_video.evaluation.selection import Evaluated
+from coca_video.evaluation.subject import READINGS, CocaSubject
+from coca_video.evaluation.zero_shot import (
+    ClassificationConfig,
+    Views,
+    class_embeddings,
+    classify,
+    resolve_templates,
+)
 
 CPU = torch.device("cpu")
 
 
-def test_a_class_is_the_mean_of_its_prompts(image_run):
-    checkpoint = load_checkpoint(image_run)
-    templates = ["person {}", "man {} fast"]
-    found = class_embeddings(checkpoint, ["running", "rowing boat", "juggling"], templates, device=CPU)
+@pytest.fixture(scope="module")
+def subject(image_run) -> CocaSubject:
+    return CocaSubject(load_checkpoint(image_run), CPU)
+
+
+def test_a_class_is_the_mean_of_its_prompts(subject):
+    found = class_embeddings(subject, ["running", "rowing boat", "juggling"], ["person {}", "man {} fast"])
     assert found.shape == (3, 12)
     for name, row in zip(("running", "rowing boat", "juggling"), found):
-        prompts = encode_texts(checkpoint, [f"person {name}", f"man {name} fast"], device=CPU)
+        prompts = subject.encode_texts([f"person {name}", f"man {name} fast"])
         torch.testing.assert_close(row, F.normalize(prompts.mean(dim=0), dim=0), atol=1e-5, rtol=1e-4)
 
 
-def test_one_template_is_the_prompt_itself(image_run):
-    checkpoint = load_checkpoint(image_run)
-    found = class_embeddings(checkpoint, ["fox", "star"], ["{}"], device=CPU)
-    torch.testing.assert_close(found, encode_texts(checkpoint, ["fox", "star"], device=CPU))
+def test_one_template_is_the_prompt_itself(subject):
+    found = class_embeddings(subject, ["fox", "star"], ["{}"])
+    torch.testing.assert_close(found, subject.encode_texts(["fox", "star"]))
 
 
-def test_top_k():
-    """Six classes; the labels stand first, third, last, and first with a tie, which counts against."""
-    similarity = torch.tensor(
-        [
-            [0.9, 0.1, 0.2, 0.3, 0.4, 0.5],
-            [0.9, 0.8, 0.7, 0.3, 0.4, 0.5],
-            [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
-            [0.9, 0.9, 0.7, 0.6, 0.5, 0.4],
-        ]
-    )
-    assert top_k_figures(similarity, torch.tensor([0, 2, 5, 1])) == {"top1": 25.0, "top5": 75.0}
+def test_templates_by_name_and_as_they_are():
+    assert resolve_templates(["a {} here", "plain"]) == ["a {} here", "{}"]
+    assert resolve_templates(["clip_kinetics"]) == templates("clip_kinetics")
+    assert len(resolve_templates(["clip_kinetics"])) == 28
+
+
+NAMES = ["fox", "star", "rowing boat", "pizza"]
+
+
+def evaluated(
+    subject: CocaSubject, labels: list[str], *, views: int = 1, card: Card | None = None
+) -> Evaluated:
+    """A record a label, the last of them not readable; every reading's embeddings are random."""
+    records = [ClipRecord(None, name, {"class": name}, id=str(i)) for i, name in enumerate(labels)]
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(len(labels) - 1, views, 12, generator=generator)
+    embeddings = {reading: F.normalize(rows, dim=-1) for reading in READINGS}
+    failed = [Failed(len(labels) - 1, "error", "no such file")]
+    return Evaluated(records, card, Features(list(range(len(labels) - 1)), embeddings, {}, failed))
+
+
+def test_the_nearest_class_is_the_prediction(subject):
+    data = evaluated(subject, ["fox", "star", "fox", "pizza", "star", "rowing boat"])
+    found = classify(subject, data, ClassificationConfig(templates=["a {}"]), lead="video")
+    texts = class_embeddings(subject, sorted(NAMES), ["a {}"])
+    nearest = [sorted(NAMES)[i] for i in (data.features.embeddings["video"][:, 0] @ texts.T).argmax(dim=1)]
+    assert [found.listed[i]["top_classes"][0][0] for i in range(5)] == nearest
+    right = sum(name == record.text for name, record in zip(nearest, data.records))
+    assert found.figures["figures"]["video"]["top1"] == pytest.approx(100 * right / 5)
+    assert found.figures["num_classes"] == 4 and found.figures["num_failed"] == 1
+    assert found.support == [2, 1, 0, 2] and found.confusion.sum() == 5
+
+
+def test_the_card_s_classes_are_all_candidates(subject):
+    """A copy with clips of two classes is not an easier task; names may repeat, ids do not."""
+    ids = ["n1", "n2", "n3", "n4", "n5"]
+    card = Card("x", "X", "val", 3, 3, 3, [], {}, [*NAMES, "fox"], ids, {}, [])
+    data = evaluated(subject, ["n1", "n2", "n1"], card=card)
+    found = classify(subject, data, ClassificationConfig(), lead="video")
+    assert found.figures["num_classes"] == 5 and found.figures["num_expected"] == 3
+    assert found.classes == [*NAMES, "fox"] and found.support == [1, 1, 0, 0, 0]
+
+
+def test_views_are_added_or_averaged(subject):
+    data = evaluated(subject, ["fox", "star", "pizza"], views=3)
+    texts = class_embeddings(subject, ["fox", "pizza", "star"], ["{}"])
+    rows = data.features.embeddings["video"]
+    probabilities = (subject.scale * rows @ texts.T).double().softmax(dim=-1).mean(dim=1)
+    found = classify(subject, data, ClassificationConfig(), lead="video")
+    averaged = classify(subject, data, ClassificationConfig(views=Views.mean_embedding), lead="video")
+    for i in range(2):
+        assert dict(found.listed[i]["top_classes"])["fox"] == pytest.approx(
+            probabilities[i, 0].item(), abs=1e-5
+        )
+    mean = F.normalize(rows.mean(dim=1), dim=-1)
+    expected = (subject.scale * mean @ texts.T).softmax(dim=-1)
+    assert dict(averaged.listed[1]["top_classes"])["star"] == pytest.approx(expected[1, 2].item(), abs=1e-5)

@@ -10,7 +10,7 @@ import pytest
 from videos import coloured_frames, save_video
 
 from coca_video.errors import InputError
-from coca_video.evaluation.report import write_report
+from coca_video.evaluation.demo_page import write_demo_page
 
 NUM_CLIPS = 30
 
@@ -59,31 +59,38 @@ def make_result(setting: str, *, start: float, num_evaluated: int = 222) -> dict
     views = ("video", "first_frame", "mean_of_frames")
     return {
         "benchmark": "emoji transfer",
-        "setting": setting,
-        "checkpoint": {"path": f"runs/{setting}", "sha256": setting * 10, "trained_on": ["data/pictures"]},
-        "protocol": {"num_frames": 8, "sampling": "uniform", "templates": ["person {}", "man {}"]},
-        "actions": {
-            **{"num_evaluated": 286, "num_expected": 286, "num_classes": 18},
-            **{view: {name: actions[name][i] for name in actions} for i, view in enumerate(views)},
-        },
-        "retrieval": {
-            **{"num_evaluated": num_evaluated, "num_expected": 222},
-            **{
-                view: {way: {name: ways[way][name][i] for name in recalls} for way in ways}
-                for i, view in enumerate(views)
+        "model": {"checkpoint": f"runs/{setting}", "sha256": setting * 10, "trained_on": ["data/pictures"]},
+        "protocol": {"num_frames": 8, "sampling": "uniform"},
+        "tasks": {
+            "classification": {
+                **{"num_evaluated": 286, "num_expected": 286, "num_classes": 18},
+                "templates": {"sets": ["person {}", "man {}"], "prompts": ["person {}", "man {}"]},
+                "figures": {
+                    view: {name: actions[name][i] for name in actions} for i, view in enumerate(views)
+                },
             },
-        },
-        "captions": {
-            **{"num_evaluated": num_evaluated, "num_expected": 222},
-            "video": {"cider_d": 2.25, "exact_match": 31.5, "distinct_ratio": 0.75},
-            "first_frame": {"cider_d": 2.0, "exact_match": 29.5, "distinct_ratio": 0.5},
+            "retrieval": {
+                **{"num_evaluated": num_evaluated, "num_expected": 222},
+                "figures": {
+                    view: {way: {name: ways[way][name][i] for name in recalls} for way in ways}
+                    for i, view in enumerate(views)
+                },
+            },
+            "captioning": {
+                **{"num_evaluated": num_evaluated, "num_expected": 222},
+                "decoding": "greedy",
+                "figures": {
+                    "video": {"cider_d": 2.25, "exact_match": 31.5, "distinct_ratio": 0.75},
+                    "first_frame": {"cider_d": 2.0, "exact_match": 29.5, "distinct_ratio": 0.5},
+                },
+            },
         },
     }
 
 
 def make_prediction(path: Path, i: int) -> dict:
     """Clips 0 to 9 have rank 1, 10 to 19 rank 4; of 20 to 29, only in ACTIONS, the last 3 are right."""
-    clip = {"path": str(path), "text": f"name {i}", "action": None, "top_actions": [], "nearest_texts": []}
+    clip = {"path": str(path), "text": f"name {i}", "labels": {}}
     if i < 20:
         rank = 1 if i < 10 else 4
         nearest = [["another name", 0.5]] * (rank - 1) + [[f"name {i}", 0.5]]
@@ -91,7 +98,7 @@ def make_prediction(path: Path, i: int) -> dict:
         return clip | {"rank": rank, "nearest_texts": nearest, "caption": caption}
     first, second = ("bowing", "biking") if i >= 27 else ("biking", "bowing")
     listed = [[first, 0.625], [second, 0.375]]
-    return clip | {"rank": None, "action": "bowing", "top_actions": listed, "caption": "a person"}
+    return clip | {"labels": {"action": "bowing"}, "top_classes": listed, "caption": "a person"}
 
 
 @pytest.fixture
@@ -115,7 +122,7 @@ def inputs(tmp_path: Path) -> dict:
 
 
 def write(tmp_path: Path, inputs: dict) -> Page:
-    write_report(tmp_path / "report.html", **inputs)
+    write_demo_page(tmp_path / "report.html", **inputs)
     return Page(tmp_path / "report.html")
 
 

@@ -1,16 +1,15 @@
 """The page that ends the demo: curves, figures and predictions in one HTML file that loads nothing."""
 
-import base64
 import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from coca_video.errors import InputError
+from coca_video.evaluation.pages import data_uri, page_template
 from coca_video.files import write_whole
 from coca_video.metrics.captioning import tokenize
 from coca_video.run_log import read_log
@@ -22,7 +21,7 @@ class Measure:
 
     task: str
     name: str
-    keys: tuple[str, ...]  # below the view, as in result["actions"]["video"]["top1"]
+    keys: tuple[str, ...]  # below the reading, as in ["classification"]["figures"]["video"]["top1"]
     unit: str = "%"
     decimals: int = 1
     is_headline: bool = False  # also a tile at the top of the page
@@ -57,25 +56,26 @@ TASKS = {
     "retrieval": "Retrieval: a clip among all names, a name among all clips",
     "captions": "Captions: the name written out",
 }
+IN_RESULTS = {"actions": "classification", "retrieval": "retrieval", "captions": "captioning"}
 VIEWS = {"video": "video", "first_frame": "first frame", "mean_of_frames": "mean of frames"}
 SETTINGS = {"transfer": "pictures only", "video": "then clips of other packs"}
 
 
-def write_report(
+def write_demo_page(
     path: Path, *, title: str, runs: dict[str, Path], results: dict, predictions: list[dict]
 ) -> None:
     """Write the page to `path`, whole or not at all.
 
     runs: name -> a training run's folder; its log becomes curves.
     results: {"benchmark": name, "settings": {"transfer": result, "video": result}}, the results being those
-        of `evaluation.emoji.evaluate_emoji`; one setting may be absent.
+        of `evaluation.benchmark` on the emoji benchmark; one setting may be absent.
     predictions: those of the last setting, one dictionary a clip; some are shown, with their videos inside.
 
     Raises InputError, naming the file, for a log or a clip that cannot be read.
     """
     settings = {name: results["settings"][name] for name in SETTINGS if name in results["settings"]}
     logs = {name: _read_run(folder) for name, folder in runs.items()}
-    page = _template().render(
+    page = page_template("demo_page.html.j2").render(
         title=title,
         benchmark=results["benchmark"],
         settings=settings,
@@ -85,7 +85,9 @@ def write_report(
         tiles=[_tile(measure, settings) for measure in MEASURES if measure.is_headline],
         tasks={task: _task_rows(task, settings) for task in TASKS},
         about_tasks=TASKS,
-        is_partial=any(_is_partial(result[task]) for result in settings.values() for task in TASKS),
+        of=_of,
+        is_partial=_is_partial,
+        is_any_partial=any(_is_partial(_of(result, task)) for result in settings.values() for task in TASKS),
         reference=REFERENCE,
         panels=[_panel(key, name, unit, logs) for key, (name, unit) in CURVES.items()],
         runs={name: _run_summary(log) for name, log in logs.items()},
@@ -96,30 +98,25 @@ def write_report(
     write_whole(path, page)
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["partial"] = _is_partial
-    return environment.get_template("report.html.j2")
-
-
 # Figures
 
 
-def _is_partial(figures: dict) -> bool:
-    return figures["num_evaluated"] < figures["num_expected"]
+def _of(result: dict, task: str) -> dict:
+    """What a result says of one of TASKS."""
+    return result["tasks"][IN_RESULTS[task]]
+
+
+def _is_partial(task: dict) -> bool:
+    """Another pack than the test's has no number to reach."""
+    return task["num_expected"] is not None and task["num_evaluated"] < task["num_expected"]
 
 
 def _value(measure: Measure, result: dict, view: str) -> float | None:
     """None where a task does not judge a view."""
-    if view not in result[measure.task]:
+    figures = _of(result, measure.task)["figures"]
+    if view not in figures:
         return None
-    value = result[measure.task][view]
+    value = figures[view]
     for key in measure.keys:
         value = value[key]
     return value
@@ -159,7 +156,7 @@ def _tile(measure: Measure, settings: dict[str, dict]) -> dict:
         "name": measure.name,
         "unit": measure.unit,
         "bars": [(name, 100 * value / measure.maximum, shown) for name, value, shown in bars],
-        "is_partial": any(_is_partial(result[measure.task]) for result in settings.values()),
+        "is_partial": any(_is_partial(_of(result, measure.task)) for result in settings.values()),
     }
 
 
@@ -278,8 +275,8 @@ NUM_EACH = 6  # right ones and wrong ones shown of a task
 SEED = 0
 # By task: was the first answer right? None: the clip is not in the task.
 GALLERIES: dict[str, Callable[[dict], bool | None]] = {
-    "retrieval": lambda clip: None if clip["rank"] is None else clip["rank"] == 1,
-    "actions": lambda clip: clip["top_actions"][0][0] == clip["action"] if clip["top_actions"] else None,
+    "retrieval": lambda clip: clip["rank"] == 1 if "rank" in clip else None,
+    "actions": lambda clip: clip["top_classes"][0][0] == _action(clip) if "top_classes" in clip else None,
 }
 
 
@@ -299,20 +296,17 @@ def _gallery(task: str, is_right: Callable[[dict], bool | None], predictions: li
     }
 
 
+def _action(clip: dict) -> str | None:
+    return clip["labels"].get("action")
+
+
 def _card(clip: dict, *, is_right: bool) -> dict:
     # CAPTIONS judges the clips of RETRIEVAL; the names of others hold a skin tone.
-    is_judged = clip["rank"] is not None
+    is_judged = "rank" in clip
     return {
         **clip,
+        "action": _action(clip),
         "is_right": is_right,
         "caption_is_right": tokenize(clip["caption"]) == tokenize(clip["text"]) if is_judged else None,
-        "source": _data_uri(Path(clip["path"])),
+        "source": data_uri(Path(clip["path"]), "clip"),
     }
-
-
-def _data_uri(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read this clip: {error}") from error
-    return "data:video/mp4;base64," + base64.b64encode(content).decode("ascii")

@@ -1,0 +1,269 @@
+"""A model on a data set: what any evaluation does, the emoji benchmark's like those of the public sets."""
+
+import csv
+import io
+import json
+import platform
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import torch
+import torchvision
+from PIL.Image import Image
+
+from coca_video import __version__
+from coca_video.data.benchmarks.card import file_hash, read_card
+from coca_video.data.manifest import ClipRecord, read_manifest
+from coca_video.data.views import ViewsConfig
+from coca_video.errors import InputError
+from coca_video.evaluation.caption_quality import CaptionConfig, coco_results, judge_captions
+from coca_video.evaluation.confusion_picture import confusion_picture
+from coca_video.evaluation.features import LoadingConfig, compute_features, features_key
+from coca_video.evaluation.retrieval import RetrievalConfig, retrieve
+from coca_video.evaluation.selection import Evaluated, belongs
+from coca_video.evaluation.subject import Subject
+from coca_video.evaluation.zero_shot import ClassificationConfig, Classified, classify, resolve_templates
+from coca_video.files import write_whole
+
+FORMAT = 1  # of result.json
+WRITTEN = ("result.json", "predictions.jsonl", "captions.json", "per_class.csv", "confusion.png")
+
+
+class Reading(str, Enum):
+    """How a clip's embedding is made of its frames."""
+
+    video = "video"  # all frames together, as the model's adaptor reads them (VideoCoCa)
+    mean_of_frames = "mean_of_frames"  # mean of the frames' embeddings as pictures (CoCa)
+    first_frame = "first_frame"
+
+
+@dataclass
+class BenchmarkConfig:
+    manifest: str  # as `coca-video prepare` writes it, or one's own
+    protocol: str = ""  # whose settings these are
+    reading: Reading = Reading.video  # what results lead with; all are in them
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    loading: LoadingConfig = field(default_factory=LoadingConfig)
+    classification: ClassificationConfig | None = None
+    retrieval: RetrievalConfig | None = None
+    captioning: CaptionConfig | None = None
+    token_cache: str | None = None  # a folder: later evaluations with the same image encoder need not encode
+
+    def __post_init__(self) -> None:
+        if not (self.classification or self.retrieval or self.captioning):
+            raise ValueError("classification, retrieval or captioning must be given, got none of them")
+        if self.views.num_views > 1 and (self.captioning or self.token_cache):
+            what = "captioning" if self.captioning else "token_cache"
+            raise ValueError(f"{what} needs a single view: num_clips and num_crops must be 1")
+
+    def subsets(self) -> list[str]:
+        """Of all tasks."""
+        found = [self.classification.label] if self.classification else []
+        return found + [task.subset for task in (self.retrieval, self.captioning) if task]
+
+
+@dataclass
+class Outcome:
+    """An evaluation's result and what else it writes."""
+
+    result: dict
+    predictions: list[dict]  # one a readable clip
+    classified: Classified | None
+    captions: list[dict] | None  # in COCO's results format
+
+
+def evaluate_benchmark(subject: Subject, config: BenchmarkConfig, *, output: Path) -> Outcome | None:
+    """Evaluates, resuming what an interrupted run has left under `output`, and writes the outcome there.
+
+    In a distributed run all processes call; the first one returns the outcome, the others None.
+    Raises InputError if the model was trained on the very clips to be evaluated, and for unreadable data.
+    """
+    manifest = Path(config.manifest)
+    _check(subject, config)
+    card = read_card(manifest)
+    records = [
+        record for record in read_manifest(manifest) if any(belongs(record, s) for s in config.subsets())
+    ]
+    if not records:
+        raise InputError(f"{manifest}: no example is in {' or '.join(map(repr, config.subsets()))}")
+    parts = _parts_folder(subject, config, output)
+    features = compute_features(
+        subject,
+        records,
+        views=config.views,
+        loading=config.loading,
+        decoding=config.captioning.decoding if config.captioning else None,
+        folder=parts,
+    )
+    if features is None:
+        return None
+    outcome = _judged(subject, Evaluated(records, card, features), config)
+    write_outcome(outcome, output)
+    shutil.rmtree(parts.parent)
+    return outcome
+
+
+def write_outcome(outcome: Outcome, folder: Path) -> None:
+    """result.json last: where it is, the rest is, and nothing of an earlier evaluation."""
+    for name in WRITTEN:
+        (folder / name).unlink(missing_ok=True)
+    lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in outcome.predictions)
+    write_whole(folder / "predictions.jsonl", "".join(lines))
+    if outcome.captions is not None:
+        write_whole(
+            folder / "captions.json", json.dumps(outcome.captions, ensure_ascii=False, indent=0) + "\n"
+        )
+    if outcome.classified:
+        write_whole(folder / "per_class.csv", _class_table(outcome.classified))
+        _save(
+            confusion_picture(outcome.classified.confusion, outcome.classified.classes),
+            folder / "confusion.png",
+        )
+    write_whole(folder / "result.json", json.dumps(outcome.result, indent=1, ensure_ascii=False) + "\n")
+
+
+def _check(subject: Subject, config: BenchmarkConfig) -> None:
+    """What can be known to be wrong before anything is read or written."""
+    about, manifest = subject.describe(), Path(config.manifest)
+    # By name: a data set may have moved, and a relative path is another place from another folder.
+    if manifest.name in {Path(source).name for source in about["trained_on"]}:
+        raise InputError(f"{about['checkpoint']}: was trained on {manifest}, the clips to be evaluated")
+    if config.captioning and not subject.writes_captions:
+        raise InputError(f"evaluate.captioning: {about['checkpoint']} writes no captions")
+    if config.classification:
+        resolve_templates(config.classification.templates)
+
+
+def _parts_folder(subject: Subject, config: BenchmarkConfig, output: Path) -> Path:
+    """Another one for whatever would make other features."""
+    settings = asdict(config) | {
+        "model": subject.describe() | subject.protocol(),
+        "manifest": file_hash(Path(config.manifest)) if Path(config.manifest).exists() else None,
+        "loading": asdict(config.loading) | {"num_workers": None},
+    }
+    return output / "parts" / features_key(settings)
+
+
+def _judged(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig) -> Outcome:
+    lead = config.reading.value if config.reading.value in subject.readings else subject.readings[0]
+    tasks, listed, classified, captions = {}, [], None, None
+    if config.classification:
+        classified = classify(subject, evaluated, config.classification, lead=lead)
+        tasks["classification"] = classified.figures
+        listed.append(classified.listed)
+    if config.retrieval:
+        tasks["retrieval"], of_clips = retrieve(subject, evaluated, config.retrieval, lead=lead)
+        listed.append(of_clips)
+    if config.captioning:
+        tasks["captioning"], of_clips = judge_captions(evaluated, config.captioning)
+        listed.append(of_clips)
+        texts = [of_clips[i]["caption"] for i in evaluated.features.indices]
+        captions = coco_results([evaluated.records[i] for i in evaluated.features.indices], texts)
+    result = _result(subject, evaluated, config, lead) | {"tasks": tasks}
+    reasons = shortfalls(result)
+    result["official"], result["not_official_because"] = not reasons, reasons
+    return Outcome(result, list(_predictions(evaluated, listed)), classified, captions)
+
+
+def _result(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, lead: str) -> dict:
+    """What was evaluated, and how."""
+    card, features, manifest = evaluated.card, evaluated.features, Path(config.manifest)
+    return {
+        "format": FORMAT,
+        "dataset": card.dataset if card else manifest.stem,
+        "title": card.title if card else manifest.stem,
+        "split": card.split if card else "",
+        "num_expected": card.num_expected if card else None,
+        "num_evaluated": len(features.indices),
+        "num_missing": len(card.missing) if card else 0,
+        "num_failed": len(features.failed),
+        "missing": card.missing if card else [],
+        "failed": [_failure(evaluated.records[each.index], each) for each in features.failed],
+        "notes": card.notes if card else [],
+        "manifest": str(manifest),
+        "manifest_sha256": file_hash(manifest),
+        "annotations": card.annotations if card else {},
+        "model": subject.describe(),
+        "protocol": {
+            "name": config.protocol,
+            "reading": lead,
+            **asdict(config.views),
+            **subject.protocol(),
+            "reduced_decoding": config.loading.reduced_decoding,
+        },
+        "versions": {
+            "coca_video": __version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _failure(record: ClipRecord, failed) -> dict:
+    return {"id": record.name, "path": str(record.path), "kind": failed.kind, "reason": failed.reason}
+
+
+def is_complete(result: dict) -> bool:
+    """Whether nothing that could be expected is absent."""
+    return not _gaps(result)
+
+
+def shortfalls(result: dict) -> list[str]:
+    """Why a result must not be called the benchmark's own; empty if it may."""
+    reasons = _gaps(result)
+    unknown = [name for name, task in result["tasks"].items() if task["num_expected"] is None]
+    if unknown:
+        reasons.append(f"no official number of examples is known for {', '.join(unknown)}")
+    protocol = result["protocol"]
+    for name in ("reduced_decoding", "merged_per_block"):
+        if protocol.get(name):
+            reasons.append(f"{name} is an approximation")
+    return reasons
+
+
+def _gaps(result: dict) -> list[str]:
+    reasons = []
+    if result["num_missing"]:
+        reasons.append(f"{result['num_missing']:,} listed examples are not on this disk")
+    if result["num_failed"]:
+        reasons.append(f"{result['num_failed']:,} examples could not be read")
+    for name, task in result["tasks"].items():
+        expected, found = task["num_expected"], task["num_evaluated"]
+        if expected is not None and found != expected:
+            reasons.append(f"{name}: {found:,} examples evaluated, the official number is {expected:,}")
+    return reasons
+
+
+def _predictions(evaluated: Evaluated, listed: list[dict[int, dict]]) -> Iterable[dict]:
+    """One dictionary a readable clip, of all tasks; what a task does not say of a clip is absent."""
+    for i in evaluated.features.indices:
+        record = evaluated.records[i]
+        about = {"id": record.name, "path": str(record.path), "text": record.text, "labels": record.labels}
+        yield about | {key: value for task in listed for key, value in task.get(i, {}).items()}
+
+
+def _class_table(classified: Classified) -> str:
+    """CSV: a line a class, the most often mistaken first."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["class", "clips", "top1", "most_often_taken_for", "times"])
+    counts = classified.confusion.clone()
+    counts.fill_diagonal_(0)
+    times, taken_for = counts.max(dim=1)
+    rows = zip(
+        classified.classes, classified.support, classified.accuracy, taken_for.tolist(), times.tolist()
+    )
+    for name, support, accuracy, other, number in sorted(rows, key=lambda row: (row[1] == 0, row[2])):
+        shown = f"{accuracy:.2f}" if support else ""
+        writer.writerow([name, support, shown, classified.classes[other] if number else "", number])
+    return table.getvalue()
+
+
+def _save(picture: Image, path: Path) -> None:
+    partial = path.with_name(f".{path.name}")
+    picture.save(partial)
+    partial.replace(path)

@@ -1,0 +1,64 @@
+"""What a task judges: a part of a data set, and how much of it there is."""
+
+from dataclasses import dataclass
+
+from coca_video.data.benchmarks.card import Card
+from coca_video.data.manifest import ClipRecord
+from coca_video.errors import InputError
+from coca_video.evaluation.features import Features
+
+
+@dataclass
+class Selection:
+    rows: list[int]  # of the features
+    records: list[ClipRecord]  # the same, as records
+    indices: list[int]  # the same, as numbers of records
+    num_failed: int  # selected too, but not readable
+    num_expected: int | None  # by the publisher; None: nobody says
+
+    def counts(self) -> dict[str, int | None]:
+        """What every task's figures begin with."""
+        return {
+            "num_evaluated": len(self.rows),
+            "num_failed": self.num_failed,
+            "num_expected": self.num_expected,
+        }
+
+
+@dataclass
+class Evaluated:
+    """A data set behind the model."""
+
+    records: list[ClipRecord]  # all of the manifest
+    card: Card | None
+    features: Features
+
+    def select(self, subset: str) -> Selection:
+        """The part called `subset`: "" is all, "label" what has that label, "label=value" what has it so.
+
+        Raises InputError for a part without a readable example.
+        """
+        chosen = {i for i, record in enumerate(self.records) if belongs(record, subset)}
+        rows = [row for row, i in enumerate(self.features.indices) if i in chosen]
+        if not rows:
+            raise InputError(f"evaluate: no readable example is in the subset {subset!r}")
+        indices = [self.features.indices[row] for row in rows]
+        num_failed = sum(each.index in chosen for each in self.features.failed)
+        return Selection(
+            rows, [self.records[i] for i in indices], indices, num_failed, self._expected(subset, len(chosen))
+        )
+
+    def _expected(self, subset: str, num_chosen: int) -> int | None:
+        if self.card is None:
+            return None
+        if subset in self.card.subsets:
+            return self.card.subsets[subset]
+        return self.card.num_expected if num_chosen == len(self.records) else None
+
+
+def belongs(record: ClipRecord, subset: str) -> bool:
+    """Whether a record is in a subset as `Evaluated.select` spells it."""
+    label, equals, value = subset.partition("=")
+    if not subset:
+        return True
+    return record.labels.get(label) == value if equals else label in record.labels

@@ -1,0 +1,85 @@
+"""What the tests have killable workers do: here, where another process can import it."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import torch
+
+from coca_video.errors import InputError
+
+HANG = 600  # seconds, far beyond every time limit of the tests
+
+
+def hang() -> None:
+    """Sleeps in C with Python's lock in hand, as a deadlocked decoder does."""
+    ctypes.PyDLL(None).sleep(HANG)
+
+
+def die_while_sending() -> np.ndarray:
+    """A result that takes a while to send, and death in the middle of it."""
+    threading.Thread(target=_die_in, args=["_send"], daemon=True).start()
+    return np.zeros(100_000_000, np.uint8)
+
+
+def _die_in(function: str) -> None:
+    """Waits until the process's main thread is in a function of this name."""
+    while sys._current_frames()[threading.main_thread().ident].f_code.co_name != function:
+        time.sleep(0.001)
+    time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+ACTIONS = {
+    "abort": os.abort,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: sys.exit(3),
+    "hang": hang,
+    "sleep": lambda: time.sleep(HANG),
+    "send": die_while_sending,
+}
+
+
+def act(item: object) -> object:
+    """Does what an action's name says; anything else comes back doubled."""
+    if item in ACTIONS:
+        return ACTIONS[item]()
+    if item == "refuse":
+        raise InputError("a.mp4: is refused")
+    return item * 2
+
+
+def divide(context: dict[str, float], item: int) -> float:
+    return context["dividend"] / item
+
+
+def row(context: torch.Tensor, item: int) -> dict[str, object]:
+    """Views of something large."""
+    return {"row": context[item], "array": context.numpy()[:, item], "threads": torch.get_num_threads()}
+
+
+def small_tensor(item: int) -> torch.Tensor:
+    return torch.full((3,), item)
+
+
+def process(item: object) -> int:
+    return os.getpid()
+
+
+def seconds_to_the_end(item: object) -> float:
+    return signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+def a_lambda(item: object) -> object:
+    return lambda: item
+
+
+class Unreadable:
+    """Fails where it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return int, ("not a number",)
