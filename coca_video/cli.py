@@ -105,9 +105,12 @@ def _choices(group: str) -> str:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one; raises InputError for a device that is not here."""
+    """`auto` is CUDA where there is one, under torchrun each process' own.
+
+    Raises InputError for a device that is not here.
+    """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:

@@ -4,6 +4,9 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
+from coca_video.evaluation.comparison import Section, Table, compare
+from coca_video.evaluation.results import find_results
+
 TOP = {"top1": 60.0, "top5": 80.0, "mean_top1_top5": 70.0, "mean_class_accuracy": 59.0}
 RANKS = {"R@1": 40.0, "R@5": 60.0, "R@10": 70.0, "median_rank": 3.0, "mean_rank": 20.0}
 BOTH = {"text_to_video": RANKS, "video_to_text": RANKS}
@@ -99,3 +102,26 @@ def save_result(folder: Path, result: object) -> Path:
     path = folder / "result.json"
     path.write_text(json.dumps(result), encoding="utf-8")
     return path
+
+
+def saved(folder: Path, **results: dict) -> list[Section]:
+    for name, result in results.items():
+        save_result(folder / name, result)
+    return compare(find_results([folder])[0])
+
+
+def table_of(folder: Path, **results: dict) -> Table:
+    (section,) = saved(folder, **results)
+    (table,) = section.tables
+    return table
+
+
+def top1(value: float, **changes) -> dict:
+    return make_result(tasks={"classification": classification(video={"top1": value})}, **changes)
+
+
+PARTIAL = {
+    "reasons": ("3 listed examples are not on this disk",),
+    "num_missing": 3,
+    "missing": ["x", "y", "z"],
+}

@@ -76,6 +76,7 @@ ONLY_IN = {
     "ftfy": {"data/clip_tokenizer.py"},
     "huggingface_hub": {"loading.py"},
     "hydra": {"cli.py"},
+    "jinja2": {"evaluation/pages.py"},
     "liger_kernel": {"ops/cross_entropy.py"},
     "matplotlib": {"benchmarks/plot.py"},
     "omegaconf": {"cli.py"},

@@ -54,8 +54,10 @@ def _add_options(datasets: argparse._SubParsersAction, public_set: PublicSet) ->
     known = ", ".join(public_set.splits) or "the name of a table"
     options.add_argument("--split", nargs="+", default=[], help=f"{known}; default: all that are there")
     options.add_argument("--output", type=Path, help="where manifests go; default: ROOT/manifests")
-    naming = "of one's own tables: which column is what, as in text=caption"
-    options.add_argument("--column", nargs="+", default=[], metavar="ROLE=NAME", help=naming)
+    options.set_defaults(column=[])
+    if public_set.name == "table":
+        naming = "which column is what, as in text=caption"
+        options.add_argument("--column", nargs="+", metavar="ROLE=NAME", help=naming)
 
 
 def _pair(text: str) -> tuple[str, str]:

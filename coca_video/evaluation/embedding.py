@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+from tqdm import tqdm
 
 from coca_video.checkpoint import Checkpoint
 from coca_video.data.loader import Source
@@ -13,6 +14,9 @@ from coca_video.data.samples import pad_frames
 from coca_video.data.token_cache import CachedSource, TokenCache, encode_source, encoder_hash
 from coca_video.models.coca import CoCa
 from coca_video.models.text_decoder import Memory
+
+
+MANY_BATCHES = 20  # of texts: those take long enough for a progress bar
 
 
 @dataclass
@@ -82,7 +86,8 @@ def encode_texts(
     """Texts -> unit embeddings 'b e' on the CPU."""
     length = checkpoint.model.config.text.context_length
     rows = []
-    for i in range(0, len(texts), batch_size):
+    starts = range(0, len(texts), batch_size)
+    for i in tqdm(starts, desc="texts", unit="batch", disable=len(starts) < MANY_BATCHES):
         ids, mask = checkpoint.tokenizer.encode_batch(texts[i : i + batch_size], max_length=length)
         rows.append(checkpoint.model.encode_text(ids.to(device), mask.to(device)).cpu())
     return torch.cat(rows)

@@ -9,7 +9,6 @@ import jinja2
 
 from coca_video.errors import InputError
 
-
 MEDIA_TYPES = {"clip": "video/mp4", "picture": "image/png"}
 
 
