@@ -1,11 +1,6 @@
-"""Clips of a long video and folders of labelled videos: the only module that imports pytorchvideo."""
-
-from pathlib import Path
+"""Clips of a long video: the only module that imports pytorchvideo."""
 
 from pytorchvideo.data.clip_sampling import ConstantClipsPerVideoSampler
-from pytorchvideo.data.labeled_video_paths import LabeledVideoPaths
-
-from coca_video.errors import InputError
 
 
 def clip_spans(duration: float, *, clip_seconds: float, num_clips: int) -> list[tuple[float, float]]:
@@ -24,19 +19,3 @@ def clip_spans(duration: float, *, clip_seconds: float, num_clips: int) -> list[
     next_clip = ConstantClipsPerVideoSampler(clip_seconds, num_clips)
     clips = [next_clip(0, duration, {}) for _ in range(num_clips)]
     return [(float(clip.clip_start_sec), min(float(clip.clip_end_sec), duration)) for clip in clips]
-
-
-def labeled_folder(root: str | Path) -> list[tuple[Path, str]]:
-    """Every mp4 and avi below `root/LABEL/`, with its label, in the order of labels, then of names.
-
-    Raises InputError, naming the folder, if it is missing or one of the labels has no video.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder")
-    try:
-        videos = LabeledVideoPaths.from_directory(str(root))
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(f"{root}: expected a folder of mp4 or avi files for each label ({error})") from error
-    paths = [Path(path) for path, _ in (videos[i] for i in range(len(videos)))]
-    return [(path, path.relative_to(root).parts[0]) for path in paths]

@@ -1,6 +1,7 @@
 """What evaluations ask of a model, and a CoCa checkpoint that answers."""
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -70,7 +71,7 @@ class CocaSubject:
     def describe(self) -> dict[str, Any]:
         return {
             "checkpoint": str(self.checkpoint.path),
-            "sha256": self.checkpoint.hash,
+            "sha256": self._hash,
             "trained_on": self.checkpoint.trained_on,
             "adaptor": self.checkpoint.model.config.temporal.adaptor.value,
         }
@@ -99,6 +100,11 @@ class CocaSubject:
             )
             for reading, memory in encoded.memories.items()
         }
+
+    @cached_property
+    def _hash(self) -> str:
+        """Large files take seconds to read."""
+        return self.checkpoint.hash
 
     @torch.inference_mode()
     def _through_cache(self, clips: list[Tensor], origins: list[dict | None]) -> list[Tensor]:

@@ -1,7 +1,6 @@
 import pytest
 
-from coca_video.data.clips import clip_spans, labeled_folder
-from coca_video.errors import InputError
+from coca_video.data.clips import clip_spans
 
 
 def test_clip_spans_divide_what_is_left_beside_one_clip():
@@ -21,24 +20,3 @@ def test_clip_spans_names_what_is_wrong(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name}={value}"):
         clip_spans(**({"duration": 1.0, "clip_seconds": 1.0, "num_clips": 1} | wrong))
-
-
-def test_labeled_folder(tmp_path):
-    for name in ("run/b.mp4", "run/a.avi", "jump/deep/c.mp4", "jump/notes.txt", "readme.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert labeled_folder(tmp_path) == [
-        (tmp_path / "jump/deep/c.mp4", "jump"),
-        (tmp_path / "run/a.avi", "run"),
-        (tmp_path / "run/b.mp4", "run"),
-    ]
-
-
-def test_labeled_folder_without_videos(tmp_path):
-    with pytest.raises(InputError, match="missing: no such folder"):
-        labeled_folder(tmp_path / "missing")
-    with pytest.raises(InputError, match="expected a folder of mp4 or avi"):
-        labeled_folder(tmp_path)
-    (tmp_path / "run").mkdir()
-    with pytest.raises(InputError, match="expected a folder of mp4 or avi.*run"):
-        labeled_folder(tmp_path)
