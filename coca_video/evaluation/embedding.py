@@ -15,7 +15,6 @@ from coca_video.data.token_cache import CachedSource, TokenCache, encode_source,
 from coca_video.models.coca import CoCa
 from coca_video.models.text_decoder import Memory
 
-
 MANY_BATCHES = 20  # of texts: those take long enough for a progress bar
 
 

@@ -6,12 +6,14 @@
     videos/v_QOlSCBRmfWY.mp4               of any video format, with or without "v_"
 
 The splits train, val_1 and val_2 are for paragraph retrieval (Zhang et al., ECCV 2018): a video and its
-sentences in order of time, joined by blanks. val_1 is what papers evaluate; val_2 tells most of the same
-videos anew. The splits train_segments, val_1_segments and val_2_segments have a record for each sentence,
-with its span: captioning and localisation use them.
+sentences joined by blanks, in the file's order as others read it, which is not always that of time. val_1 is
+what papers evaluate; val_2 tells most of the same videos anew. The splits train_segments, val_1_segments and
+val_2_segments have a record for each sentence, with its span: captioning and localisation use them. Some
+spans are written backwards.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from coca_video.data.benchmarks.listing import Files, Listing, PublicSet, need_split
@@ -44,7 +46,9 @@ def read(files: Files, split: str) -> Listing:
     need_split(split, SPLITS)
     path = annotation(files, f"{split.removesuffix(SEGMENTS)}.json")
     if split.endswith(SEGMENTS):
-        records, notes = without_empty_spans(_segments(path), where=path)
+        turned, notes = _turned_round(_segments(path), where=path)
+        records, empty = without_empty_spans(turned, where=path)
+        notes += empty
     else:
         records, notes = _paragraphs(path), []
     return video_listing(records, files, annotations=[path], notes=notes, spellings=_spellings)
@@ -52,14 +56,23 @@ def read(files: Files, split: str) -> Listing:
 
 def _paragraphs(path: Path) -> Iterator[ClipRecord]:
     for name, story in _stories(path):
-        in_order = sorted(story, key=lambda told: told[0][0])
-        yield ClipRecord(Path(name), " ".join(sentence for _, sentence in in_order if sentence), id=name)
+        yield ClipRecord(Path(name), " ".join(sentence for _, sentence in story if sentence), id=name)
 
 
 def _segments(path: Path) -> Iterator[ClipRecord]:
     for name, story in _stories(path):
         for number, (span, sentence) in enumerate(story):
             yield ClipRecord(Path(name), sentence, id=f"{name}_{number}", span=span)
+
+
+def _turned_round(records: Iterable[ClipRecord], *, where: Path) -> tuple[list[ClipRecord], list[str]]:
+    """Spans from their earlier end to their later, and a note on those that were not."""
+    kept, ids = [], []
+    for record in records:
+        if record.span[0] > record.span[1]:
+            ids.append(record.id)
+        kept.append(replace(record, span=sorted(record.span)))
+    return kept, [f"{where}: {len(ids)} spans written backwards: {', '.join(ids[:5])}"] if ids else []
 
 
 def _stories(path: Path) -> Iterator[tuple[str, Story]]:

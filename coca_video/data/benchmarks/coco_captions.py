@@ -10,7 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from coca_video.data.benchmarks.listing import Files, Listing, MediaIndex, PublicSet, need_split
+from coca_video.data.benchmarks.listing import (
+    Files,
+    Listing,
+    MediaIndex,
+    MissingLabels,
+    PublicSet,
+    need_split,
+)
 from coca_video.data.benchmarks.picture_sets import listing_of, need_id, need_list, need_text
 from coca_video.data.manifest import ClipRecord
 from coca_video.data.pictures import PICTURE_SUFFIXES
@@ -62,7 +69,7 @@ def read_coco_style(
             f"{path}: there are captions of image {min(captions)!r}, which is not among its images"
         )
     if without and not records:
-        raise InputError(f"{path}: this split has no captions")
+        raise MissingLabels(f"{path}: this split has no captions")
     notes = [f"{path}: {len(without)} images without captions are left out: {', '.join(without[:5])}"]
     return records, notes if without else []
 

@@ -39,13 +39,14 @@ def _descriptions(path: Path) -> tuple[dict[str, list[str]], list[str]]:
     for number, entry in enumerate(read_json(path, list)):
         where = f"{path}: entry {number}"
         need_keys(entry, ("video", "description"), where=where)
-        annotator = need_id(entry.get("annotation_id", f"entry {number}"), where=where)
-        repeats += annotator in seen
-        if annotator not in seen:
-            name = need_id(entry["video"], where=where)
-            descriptions.setdefault(name, []).append(need_text(entry["description"], where=where))
-        seen.add(annotator)
-    return descriptions, [f"{path}: {repeats} annotations listed again; the first counts"] if repeats else []
+        annotation_id = need_id(entry.get("annotation_id", f"entry {number}"), where=where)
+        name, text = need_id(entry["video"], where=where), need_text(entry["description"], where=where)
+        said = (annotation_id, name, text)
+        repeats += said in seen
+        if said not in seen:
+            descriptions.setdefault(name, []).append(text)
+        seen.add(said)
+    return descriptions, [f"{path}: {repeats} annotations listed again, which count once"] if repeats else []
 
 
 def _spellings(name: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def read(files: Files, split: str) -> Listing:
     records, notes = without_repeats(records, where=lists[0].parent)
     media = MediaIndex(files.media, suffixes=VIDEO_SUFFIXES)
     found, missing = split_found(records, [labels.find(media, each.id, each.text) for each in records])
-    need_found(found, missing, folder=files.media, example="{}.avi")
+    need_found(found, missing, folder=files.media, where=lists[0].parent, example="{}.avi")
     notes += labels.notes_on(set(names.values()), where=lists[0].parent)
     return Listing(found, missing, lists, classes=labels.names, notes=notes)
 

@@ -5,7 +5,8 @@
                      "cocoid": 391895, "sentences": [{"raw": "A man with a red helmet ...", ...}, ...]}, ...]}
     val2014/COCO_val2014_000000391895.jpg       (`filepath` is COCO's alone; the folder may be left out)
 
-The first five captions of a picture count. COCO's `train` includes what the file calls restval.
+All captions of a picture are kept, of COCO's up to seven: captioning is judged by all, retrieval is among the
+first five (its setting max_texts). COCO's `train` includes what the file calls restval.
 """
 
 from functools import partial
@@ -17,7 +18,6 @@ from coca_video.data.manifest import ClipRecord
 from coca_video.data.pictures import PICTURE_SUFFIXES
 from coca_video.data.tables import need_keys, read_json
 
-NUM_CAPTIONS = 5
 SPLITS = {"train": {"train", "restval"}, "val": {"val"}, "test": {"test"}}  # -> what the file calls them
 
 
@@ -33,7 +33,7 @@ def read(files: Files, split: str, *, file_name: str) -> Listing:
         need_keys(image, ["split", "filename", "sentences"], where=where)
         if need_text(image["split"], where=f"{where}: split") in SPLITS[split]:
             records.append(_record(image, where=where))
-            if len(records[-1].texts) < len(image["sentences"][:NUM_CAPTIONS]):
+            if len(records[-1].texts) < len(image["sentences"]):
                 with_blanks.append(records[-1].id)
     notes = [
         f"{path}: {len(with_blanks)} with a blank caption, which is left out: {', '.join(with_blanks[:5])}"
@@ -57,7 +57,7 @@ def _record(image: dict, *, where: str) -> ClipRecord:
         need_keys(sentence, ["raw"], where=where)["raw"]
         for sentence in need_list(image["sentences"], where=f"{where}: sentences")
     ]
-    first, *more = some_texts(raws[:NUM_CAPTIONS], where=where)
+    first, *more = some_texts(raws, where=where)
     id = need_id(image["cocoid"], where=where) if "cocoid" in image else Path(name).stem
     folder = need_text(image.get("filepath") or ".", where=f"{where}: filepath")
     return ClipRecord(Path(folder, name), first, id=id, more_texts=more)

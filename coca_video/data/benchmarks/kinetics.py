@@ -26,6 +26,7 @@ from coca_video.data.benchmarks.listing import (
     Listing,
     MediaIndex,
     MissingAnnotation,
+    MissingLabels,
     PublicSet,
     need_found,
     need_split,
@@ -44,6 +45,7 @@ SIZES: dict[str, dict[str, int | None]] = {
     "kinetics700": {"train": None, "val": None, "test": None},
 }
 SPELLINGS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
+COLUMNS = ("youtube_id", "time_start", "time_end")
 REPLACEMENTS = ("replacement/replacement_for_corrupted_k400", "replacement_for_corrupted_k400")
 OVERLAP = "the validation split of Kinetics-400 is largely part of the training split of Kinetics-700"
 
@@ -67,7 +69,8 @@ class Clips:
 
     def __init__(self, files: Files, split: str):
         places = [files.media / f"{before}{name}" for name in SPELLINGS[split] for before in ("", "videos_")]
-        self.folders = [place for place in places if place.is_dir()] or [files.media]
+        self.own_folders = [place for place in places if place.is_dir()]
+        self.folders = self.own_folders or [files.media]
         again = [place / name for place in (files.media, files.root) for name in REPLACEMENTS]
         self.originals = MediaIndex(*self.folders, suffixes=VIDEO_SUFFIXES)
         self.replacements = MediaIndex(*again, suffixes=VIDEO_SUFFIXES)
@@ -91,11 +94,11 @@ def read(files: Files, split: str, *, name: str) -> Listing:
     need_split(split, SIZES[name])
     labels, clips = Labels(name), Clips(files, split)
     path = _table_path(files, split, name)
-    table = _read_table(path, labels, files) if path else _read_folders(clips, labels)
+    table = _read_table(path, labels, files) if path else _read_folders(files, split, clips, labels)
     where = path or clips.folders[0]
     records, repeats = without_repeats(table.records, where=where)
     found, missing = split_found(records, [clips.find(table.names[record.id]) for record in records])
-    need_found(found, missing, folder=clips.folders[0], example="{}.mp4")
+    need_found(found, missing, folder=clips.folders[0], where=where, example="{}.mp4")
     absent = labels.notes_on({record.text for record in records}, where=where)
     notes = table.notes + repeats + clips.notes() + absent
     if (name, split) in (("kinetics400", "val"), ("kinetics700", "train")):
@@ -125,7 +128,7 @@ def _first(files: Files, *patterns: str) -> Path | None:
 
 def _read_table(path: Path, labels: Labels, files: Files) -> Table:
     header = read_text(path).partition("\n")[0]
-    if "youtube_id" not in header:
+    if not any(column in header for column in COLUMNS):
         return _read_list(path, labels, files)
     table = _read_clips(path, labels, delimiter="\t" if "\t" in header else ",")
     if labels.set_name == "kinetics600" and path.suffix == ".csv" and path.stem != "test":
@@ -134,9 +137,9 @@ def _read_table(path: Path, labels: Labels, files: Files) -> Table:
 
 
 def _read_clips(path: Path, labels: Labels, *, delimiter: str) -> Table:
-    rows = read_rows(path, ("youtube_id", "time_start", "time_end"), delimiter=delimiter)
+    rows = read_rows(path, COLUMNS, delimiter=delimiter)
     if rows and "label" not in rows[0]:
-        raise InputError(f"{path}: this split has no labels; the table needs a column 'label'")
+        raise MissingLabels(f"{path}: this split has no labels; the table needs a column 'label'")
     clips = [(row["youtube_id"], _seconds(row, "time_start"), _seconds(row, "time_end")) for row in rows]
     num_clips_of = Counter(video for video, _, _ in set(clips))
     table = Table([path])
@@ -200,16 +203,20 @@ def _names_by_index(path: Path | None, labels: Labels) -> dict[str, str]:
     }
 
 
-def _read_folders(clips: Clips, labels: Labels) -> Table:
-    """Every video below a folder that is called as its class."""
-    where, table = clips.folders[0], Table([])
-    for relative, path in clips.originals.by_path.items():
+def _read_folders(files: Files, split: str, clips: Clips, labels: Labels) -> Table:
+    """Every video of the split's folder below one that is called as its class."""
+    videos = clips.originals.by_path if clips.own_folders else {}
+    if not videos:
+        wanted = f"videos such as {split}/LABEL/ID_000059_000069.mp4"
+        raise MissingAnnotation(f"{files.media}: neither an annotation file nor {wanted}")
+    where, table = clips.own_folders[0], Table([])
+    for relative, path in videos.items():
         folder, slash, _ = relative.partition("/")
         if not slash:
-            raise InputError(f"{path}: no table says what this shows; expected annotations/*.csv or folders")
+            raise MissingLabels(
+                f"{path}: no table says what this shows; expected annotations/*.csv or folders"
+            )
         table.add(class_record(path.stem, labels.name_of(folder, where=str(path))), relative)
-    if not table.records:
-        raise InputError(f"{where}: neither an annotation file nor videos such as LABEL/ID_000059_000069.mp4")
     table.notes.append(
         f"{where}: there is no table, its folders count; nothing tells which videos are missing"
     )

@@ -20,6 +20,10 @@ class MissingMedia(InputError):
     """Not one of the videos or pictures of a split is there."""
 
 
+class MissingLabels(InputError):
+    """Nothing says what the examples of a split show: publishers keep the labels of some test splits."""
+
+
 @dataclass
 class Listing:
     """One split as its publisher lists it: `records` are on this disk, `missing` are not."""
@@ -146,14 +150,17 @@ def need_split(split: str, allowed: Iterable[str]) -> None:
 
 
 def need_found(
-    records: Sequence[ClipRecord], missing: Sequence[str], *, folder: Path, example: str = "{}"
+    records: Sequence[ClipRecord], missing: Sequence[str], *, folder: Path, where: Path, example: str = "{}"
 ) -> None:
-    """Raise MissingMedia if no file at all was found below `folder`; `example`: of a name, {} is its id."""
+    """Raise MissingMedia if no file at all was found below `folder`.
+
+    where: what lists them; example: of a file's name, {} is its id.
+    """
     if missing and not records:
         name = example.replace("{}", missing[0])
         raise MissingMedia(f"{folder}: none of the {len(missing)} files listed is here, such as {name}")
     if not records:
-        raise MissingMedia(f"{folder}: the list of this split is empty")
+        raise MissingMedia(f"{where}: lists nothing of this split")
 
 
 def without_repeats(records: Iterable[ClipRecord], *, where: Path) -> tuple[list[ClipRecord], list[str]]:

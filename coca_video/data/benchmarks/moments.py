@@ -48,7 +48,7 @@ def read(files: Files, split: str) -> Listing:
     folder = files.media / FOLDERS[split]
     media = MediaIndex(folder if folder.is_dir() else files.media, suffixes=VIDEO_SUFFIXES)
     found, missing = split_found(records, [labels.find(media, each.id, each.text) for each in records])
-    need_found(found, missing, folder=files.media, example="{}.mp4")
+    need_found(found, missing, folder=files.media, where=table, example="{}.mp4")
     return Listing(found, missing, [index_file, table], classes=classes, notes=notes + repeats)
 
 

@@ -79,7 +79,7 @@ def listing_of(
         raise InputError(f"{annotations[0]}: lists no examples")
     expected = example(records[0])
     found, missing = split_found(records, map(find, records))
-    need_found(found, missing, folder=files.media, example=expected)
+    need_found(found, missing, folder=files.media, where=annotations[0], example=expected)
     return Listing(found, missing, list(annotations), notes=[*notes, *repeats], subsets=subsets or {})
 
 

@@ -4,7 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from coca_video.data.benchmarks.card import Card, make_card, write_card
-from coca_video.data.benchmarks.listing import Files, MissingAnnotation, MissingMedia, PublicSet
+from coca_video.data.benchmarks.listing import (
+    Files,
+    MissingAnnotation,
+    MissingLabels,
+    MissingMedia,
+    PublicSet,
+)
+from coca_video.data.benchmarks.own import ENDINGS
 from coca_video.data.manifest import write_manifest
 from coca_video.errors import InputError
 from coca_video.files import write_whole
@@ -18,7 +25,8 @@ def prepare(
     """Writes each split's manifest, its card and the list of what is missing, once all of them are read.
 
     splits: those wanted, which must be there; none = whichever are. Also gives a line for each split that was
-    not asked for and has annotations, but no media. Raises InputError if there is no split at all.
+    not asked for and has annotations, but no media or no labels. Raises InputError if there is no split at
+    all.
     """
     wanted = list(splits)
     if not wanted and not public_set.splits:
@@ -27,11 +35,11 @@ def prepare(
     for split in wanted or public_set.splits:
         try:
             listings[split] = public_set.read(files, split)
-        except (MissingAnnotation, MissingMedia) as error:
+        except (MissingAnnotation, MissingMedia, MissingLabels) as error:
             if wanted:
                 raise
             reasons.append(str(error))
-            if isinstance(error, MissingMedia):
+            if not isinstance(error, MissingAnnotation):
                 skipped.append(f"{public_set.name} {split}: left out: {error}")
     if not listings:
         raise InputError(f"{reasons[0]}; {public_set.name} needs: {public_set.layout}")
@@ -50,8 +58,9 @@ def prepare(
 
 
 def _as_name(split: str) -> str:
-    """A split of one's own may be the path of a table."""
-    return split.partition(".")[0].replace("/", "-")
+    """A split of one's own may be the path of a table; a dot within its name is a part of it."""
+    ending = Path(split).suffix
+    return split.removesuffix(ending if ending in ENDINGS else "").replace("/", "-")
 
 
 def missing_path(manifest: Path) -> Path:

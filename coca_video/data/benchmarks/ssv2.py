@@ -20,6 +20,7 @@ from coca_video.data.benchmarks.listing import (
     Listing,
     MediaIndex,
     MissingAnnotation,
+    MissingLabels,
     PublicSet,
     need_found,
     need_split,
@@ -52,7 +53,7 @@ def read(files: Files, split: str) -> Listing:
     records, repeats = without_repeats(records, where=table)
     media = MediaIndex(files.media, suffixes=VIDEO_SUFFIXES)
     found, missing = split_found(records, [media.find(record.id) for record in records])
-    need_found(found, missing, folder=files.media, example="{}.webm")
+    need_found(found, missing, folder=files.media, where=table, example="{}.webm")
     return Listing(found, missing, annotations, classes=classes, notes=notes + repeats)
 
 
@@ -77,7 +78,9 @@ def _answers_file(files: Files, table: Path) -> Path:
     try:
         return _annotation(files, "test-answers.csv")
     except MissingAnnotation as error:
-        raise InputError(f"{table}: this split has no labels without test-answers.csv beside it") from error
+        raise MissingLabels(
+            f"{table}: this split has no labels without test-answers.csv beside it"
+        ) from error
 
 
 def _answers(path: Path, labels: Labels) -> dict[str, str]:

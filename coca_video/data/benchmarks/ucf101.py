@@ -50,7 +50,7 @@ def read(files: Files, split: str) -> Listing:
     records, notes = without_repeats(records, where=lists[0])
     media = MediaIndex(files.media, suffixes=VIDEO_SUFFIXES)
     found, missing = split_found(records, [_find(media, labels, record) for record in records])
-    need_found(found, missing, folder=files.media, example="{}.avi")
+    need_found(found, missing, folder=files.media, where=lists[0], example="{}.avi")
     notes += labels.notes_on(set(names.values()), where=index_file)
     return Listing(found, missing, [index_file, *lists], classes=labels.names, notes=notes)
 

@@ -18,7 +18,7 @@ import numpy as np
 from coca_video.data.benchmarks.listing import (
     Files,
     Listing,
-    MissingAnnotation,
+    MissingLabels,
     PublicSet,
     need_split,
     without_ending,
@@ -68,7 +68,7 @@ def _read_captions(path: Path) -> list[ClipRecord]:
         where = f"{path}: entry {number}"
         name = need_id(need_keys(entry, ("videoID",), where=where)["videoID"], where=where)
         if not entry.get("enCap"):
-            raise MissingAnnotation(f"{where}: {name} has no captions (enCap); this file is of no use here")
+            raise MissingLabels(f"{where}: {name} has no captions (enCap); this file is of no use here")
         text, *more = need_texts(entry["enCap"], where=f"{where}: enCap")
         records.append(ClipRecord(Path(name), text, id=name, more_texts=more))
     return records

@@ -125,7 +125,7 @@ def video_listing(
     paths = {name: next(filter(None, map(index.find, each)), None) for name, each in names.items()}
     found, missing = split_found(records, [paths[str(record.path)] for record in records])
     example = f"{without_ending(next(iter(names)))}.mp4, in any format of video{hint}"
-    need_found(found, missing, folder=files.media, example=example)
+    need_found(found, missing, folder=files.media, where=where, example=example)
     return Listing(found, missing, list(annotations), notes=[*notes, *repeats, *blanks])
 
 

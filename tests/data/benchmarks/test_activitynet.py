@@ -24,10 +24,10 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_paragraphs_are_in_order_of_time(root):
+def test_paragraphs_are_in_the_files_order(root):
     listing = read_set(ACTIVITYNET, root, "val_1")
     assert texts(listing) == {
-        "v_-QOlSCBRmfW": ["A girl stands, talking. The girl dances. She bows."],
+        "v_-QOlSCBRmfW": ["The girl dances. A girl stands, talking. She bows."],
         "v_7KMZQEsJW4a": ["A man peels an orange."],
     }
     assert [record.path.name for record in listing.records] == ["v_-QOlSCBRmfW.mp4", "7KMZQEsJW4a.mkv"]
@@ -61,11 +61,13 @@ def test_segments_without_length_or_text_are_told(root):
     odd = {"timestamps": [[5, 5], [3, 1], [1, 2], [4, 6]], "sentences": ["a", "b", " ", "d"]}
     save_json(root / "captions" / "val_1.json", {"v_7KMZQEsJW4a": odd})
     listing = read_set(ACTIVITYNET, root, "val_1_segments")
-    assert texts(listing) == {"v_7KMZQEsJW4a_3": ["d"]}
-    turned, blank = listing.notes
-    assert "2 whose span has no length, left out: v_7KMZQEsJW4a_0, v_7KMZQEsJW4a_1" in turned
+    assert texts(listing) == {"v_7KMZQEsJW4a_1": ["b"], "v_7KMZQEsJW4a_3": ["d"]}
+    assert listing.records[0].span == [1, 3]
+    turned, empty, blank = listing.notes
+    assert "1 spans written backwards: v_7KMZQEsJW4a_1" in turned
+    assert "1 whose span has no length, left out: v_7KMZQEsJW4a_0" in empty
     assert "1 with a blank text, which is left out: v_7KMZQEsJW4a_2" in blank
-    assert texts(read_set(ACTIVITYNET, root, "val_1")) == {"v_7KMZQEsJW4a": ["b d a"]}
+    assert texts(read_set(ACTIVITYNET, root, "val_1")) == {"v_7KMZQEsJW4a": ["a b d"]}
 
 
 def test_missing_videos_are_listed(root):

@@ -66,6 +66,12 @@ def test_repeats_blanks_and_missing_videos_are_told(root):
     assert len(listing.notes) == 1 and "1 annotations listed again" in listing.notes[0]
 
 
+def test_one_annotation_with_two_texts_counts_twice(root):
+    save_json(root / "data" / "test_data.json", [entry(7, BIRD, "a bird"), entry(7, BIRD, "it sings")])
+    listing = read_set(DIDEMO, root, "test")
+    assert texts(listing)[BIRD] == ["a bird it sings"] and listing.notes == []
+
+
 def test_entries_without_annotation_id_all_count(root):
     for each in (entries := [dict(each) for each in ENTRIES]):
         del each["annotation_id"]

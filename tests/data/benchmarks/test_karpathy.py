@@ -34,9 +34,9 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_five_captions_in_the_order_of_the_file(root):
+def test_all_captions_in_the_order_of_the_file(root):
     listing = read_set(COCO, root, "test")
-    assert texts(listing) == {"5": ["one, two", 'a "sign"', "3", "4", "5"], "8": ["eight"]}
+    assert texts(listing) == {"5": ["one, two", 'a "sign"', "3", "4", "5", "6"], "8": ["eight"]}
     assert listing.missing == [] and listing.notes == [] and listing.classes == []
 
 

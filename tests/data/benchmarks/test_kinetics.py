@@ -4,7 +4,7 @@ from spoiling import HARMLESS, replace
 from video_sets import read_set
 
 from coca_video.data.benchmarks.kinetics import OVERLAP, SETS
-from coca_video.data.benchmarks.listing import Files
+from coca_video.data.benchmarks.listing import Files, MissingAnnotation
 from coca_video.data.benchmarks.vocabulary import class_list
 from coca_video.errors import InputError
 
@@ -121,6 +121,14 @@ def test_class_folders_without_a_table(tmp_path):
     assert any("nothing tells which videos are missing" in note for note in listing.notes)
 
 
+def test_the_folders_of_one_split_are_not_those_of_another(tmp_path):
+    """Nor are classes in the root: every split would be the same videos."""
+    write_videos(tmp_path, f"val/air drumming/{DRUMMING}.mp4")
+    for media, split in ((tmp_path, "train"), (tmp_path / "val", "train"), (tmp_path / "val", "val")):
+        with pytest.raises(MissingAnnotation, match=f"{media}: neither .* videos such as {split}/LABEL/ID_"):
+            K400.read(Files(media, media), split)
+
+
 def test_class_folders_are_links(tmp_path):
     write_videos(tmp_path, f"elsewhere/{MASSAGE}.mp4")
     (tmp_path / "val").mkdir()
@@ -197,6 +205,7 @@ def test_repeated_rows_count_once(root):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("youtube_id", "video", r"val\.csv: lacks the column 'youtube_id'; it has label, video, time_start"),
         ("time_start", "start", r"val\.csv: lacks the column 'time_start'; it has label, youtube_id, start"),
         ("label,", "class,", r"val\.csv: this split has no labels"),
         ("air drumming", "air guitar", r"val\.csv:4: 'air guitar' is none of the 400 classes of kinetics400"),
@@ -205,6 +214,7 @@ def test_repeated_rows_count_once(root):
         (",59,", ",soon,", r"val\.csv:2: time_start must be a number of seconds, found 'soon'"),
         (",69,", ",inf,", r"val\.csv:2: time_end must be a number of seconds, found 'inf'"),
         (",69,val", "", r"val\.csv:2: expected 6 fields, found 4"),
+        (VAL, HEADER, r"val\.csv: lists nothing of this split"),
     ],
 )
 def test_wrong_tables_are_named(root, old, new, message):
@@ -221,5 +231,7 @@ def test_unknown_split_no_videos_and_nothing_at_all(root, tmp_path):
         InputError, match=rf"empty: none of the 3 files listed is here, such as {MASSAGE}\.mp4"
     ):
         K400.read(Files(root, tmp_path / "empty"), "val")
-    with pytest.raises(InputError, match="empty: neither an annotation file nor videos such as LABEL/ID_"):
+    with pytest.raises(
+        InputError, match="empty: neither an annotation file nor videos such as val/LABEL/ID_"
+    ):
         K400.read(Files(tmp_path / "empty", tmp_path / "empty"), "val")

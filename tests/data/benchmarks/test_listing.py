@@ -56,11 +56,11 @@ def test_found_and_missing(tmp_path):
     records = [ClipRecord(tmp_path, "a", id="1"), ClipRecord(tmp_path, "b", id="2")]
     found, missing = split_found(records, [None, tmp_path / "2.mp4"])
     assert [record.path for record in found] == [tmp_path / "2.mp4"] and missing == ["1"]
-    need_found(found, missing, folder=tmp_path)
+    need_found(found, missing, folder=tmp_path, where=tmp_path)
     with pytest.raises(InputError, match=r"none of the 2 files listed is here, such as 1\.mp4"):
-        need_found([], ["1", "2"], folder=tmp_path, example="{}.mp4")
-    with pytest.raises(InputError, match="the list of this split is empty"):
-        need_found([], [], folder=tmp_path)
+        need_found([], ["1", "2"], folder=tmp_path, where=tmp_path, example="{}.mp4")
+    with pytest.raises(InputError, match=r"val\.csv: lists nothing of this split"):
+        need_found([], [], folder=tmp_path, where=tmp_path / "val.csv")
 
 
 def test_repeats_are_told_apart(tmp_path):

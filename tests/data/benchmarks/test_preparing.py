@@ -19,7 +19,7 @@ def read(files: Files, split: str) -> Listing:
     records = [ClipRecord(None, text, {}, id=name) for name, text in read_json(annotation).items()]
     paths = [files.media / f"{record.id}.mp4" for record in records]
     found, missing = split_found(records, [path if path.exists() else None for path in paths])
-    need_found(found, missing, folder=files.media, example="{}.mp4")
+    need_found(found, missing, folder=files.media, where=annotation, example="{}.mp4")
     return Listing(found, missing, [annotation], classes=["x", "y"], notes=["a note"], subsets={"x": 2})
 
 
@@ -96,6 +96,18 @@ def test_a_split_without_any_video_does_not_stop_the_others(files, tmp_path):
         prepare(TINY, files, splits=["test"], folder=tmp_path / "out")
 
 
+def test_a_split_whose_labels_are_kept_does_not_stop_the_others(tmp_path):
+    """Kinetics-700 and Something-Something are given out so."""
+    save_videos(tmp_path / "train" / "abseiling", "a_000001_000011.mp4")
+    (tmp_path / "test.csv").write_text("youtube_id,time_start,time_end,split\nb,1,11,test\n")
+    files, kinetics = Files(tmp_path, tmp_path), SETS["kinetics700"]
+    ([(_, card)], [skipped]) = prepare(kinetics, files, splits=[], folder=tmp_path / "out")
+    assert card.split == "train"
+    assert skipped.startswith("kinetics700 test: left out: ") and "this split has no labels" in skipped
+    with pytest.raises(InputError, match=r"test\.csv: this split has no labels"):
+        prepare(kinetics, files, splits=["train", "test"], folder=tmp_path / "out")
+
+
 def test_a_malformed_split_stops_all(files, tmp_path):
     (tmp_path / "test.json").write_text("[")
     with pytest.raises(InputError, match="test.json: not JSON"):
@@ -112,6 +124,16 @@ def test_a_table_of_one_s_own_must_be_named(tmp_path):
         prepare(SETS["table"], files, splits=[], folder=tmp_path / "out")
     ([(manifest, card)], _) = prepare(SETS["table"], files, splits=["lists/my.csv"], folder=tmp_path / "out")
     assert manifest.name == "table-lists-my.jsonl" and card.split == "lists/my.csv"
+
+
+def test_tables_whose_names_differ_behind_a_dot_make_two_manifests(tmp_path):
+    for name in ("my.v1.csv", "my.v2.csv"):
+        (tmp_path / name).write_text("path,caption\na.mp4,one\n")
+    save_videos(tmp_path, "a.mp4")
+    splits = ["my.v1.csv", "my.v2"]
+    written, _ = prepare(SETS["table"], Files(tmp_path, tmp_path), splits=splits, folder=tmp_path / "out")
+    assert [manifest.name for manifest, _ in written] == ["table-my.v1.jsonl", "table-my.v2.jsonl"]
+    assert [card_path(manifest).exists() for manifest, _ in written] == [True, True]
 
 
 @pytest.mark.parametrize("content", ["[", "[]", json.dumps({"dataset": "x"}), json.dumps({"more": 1})])

@@ -3,7 +3,7 @@ import pytest
 from spoiling import HARMLESS
 from video_sets import read_set, save_json, save_videos, texts
 
-from coca_video.data.benchmarks.listing import Files
+from coca_video.data.benchmarks.listing import Files, MissingLabels
 from coca_video.data.benchmarks.vatex import SETS
 from coca_video.errors import InputError
 
@@ -76,7 +76,7 @@ def test_repeats_blanks_and_missing_videos_are_told(root):
 
 def test_a_test_set_without_captions_is_refused(root):
     save_json(root / "vatex_public_test_without_annotations.json", [{"videoID": ONE}])
-    with pytest.raises(InputError, match=rf"entry 0: {ONE} has no captions"):
+    with pytest.raises(MissingLabels, match=rf"entry 0: {ONE} has no captions"):
         VATEX.read(Files(root, root), "test")
     save_json(root / "vatex_public_test_english_v1.1.json", [entry(ONE)])
     assert list(texts(read_set(VATEX, root, "test"))) == [ONE]
