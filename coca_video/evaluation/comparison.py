@@ -151,7 +151,8 @@ def _mark_best(rows: list[Row], columns: list[Column]) -> None:
 
 def _headline(section: Section, table: Table, i: int) -> Headline | None:
     column = table.columns[i]
-    ours = _best_ranked(table.official, i, column)
+    # A reading that was chosen by its figures would flatter: a result is represented by its leading one.
+    ours = _best_ranked([row for row in table.official if row.is_first], i, column)
     if not ours:
         return None
     best = [ours, *table.best_published(i)]

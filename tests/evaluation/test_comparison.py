@@ -58,6 +58,13 @@ def test_published_figures_stand_beside_ours(tmp_path):
     assert (headline.bars[1].about, headline.bars[1].value) == ("published zero-shot", f"{highest:.1f}")
 
 
+def test_a_headline_is_of_the_leading_reading(tmp_path):
+    """One that was chosen by its figures on the test itself would flatter."""
+    figures = classification(video={"top1": 50.0}, first_frame={"top1": 55.0})
+    (headline,) = headlines(saved(tmp_path, a=make_result(tasks={"classification": figures})))
+    assert (headline.bars[0].about, headline.bars[0].value) == ("video", "50.0")
+
+
 def test_equal_results_give_no_warning(tmp_path):
     assert table_of(tmp_path, a=top1(50.0), b=top1(60.0)).warnings == []
 
