@@ -10,9 +10,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from tiny import noise
 
-from coca_video.checkpoint import load_checkpoint
-from coca_video.evaluation.benchmark import BenchmarkConfig, evaluate_benchmark
-from coca_video.evaluation.subject import CocaSubject
 from coca_video.losses import contrastive_loss
 from coca_video.ops.distributed import gather, num_processes, own_rows
 
@@ -67,19 +64,3 @@ def contrastive_losses(rank: int) -> None:
             torch.testing.assert_close(found / NUM_PROCESSES, known, atol=1e-5, rtol=0)
         for found, known in zip(gradients, expected_gradients):
             torch.testing.assert_close(found / NUM_PROCESSES, own_rows(known), atol=1e-5, rtol=0)
-
-
-def evaluate(run: Path, config: BenchmarkConfig, output: Path, rank: int) -> None:
-    """The first process alone has the outcome; what each has encoded is written beside it."""
-    subject = CountingSubject(load_checkpoint(run), torch.device("cpu"))
-    outcome = evaluate_benchmark(subject, config, output=output)
-    assert (outcome is None) == (rank != 0)
-    (output / f"encoded-{rank}").write_text(str(subject.num_clips))
-
-
-class CountingSubject(CocaSubject):
-    num_clips = 0  # encoded
-
-    def encode(self, clips, origins):
-        self.num_clips += len(clips)
-        return super().encode(clips, origins)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from coca_video.cli import PARTIAL, load_config, pick_device
+from coca_video.commands.scan import printable
 from coca_video.config import EvaluateConfig
 from coca_video.errors import InputError
 from coca_video.evaluation.benchmark import evaluate_benchmark, is_complete
@@ -24,7 +25,7 @@ def main() -> int:
     device = pick_device(config.device)
     output = Path(config.output or _default_output(config))
     subject = _subject(config, device)
-    with joined(device):
+    with joined():
         outcome = evaluate_benchmark(subject, config.evaluate, output=output)
     if outcome is None:
         return 0
@@ -66,7 +67,7 @@ def summary(result: dict) -> str:
         rows += _figures(task["figures"], readings)
         for reading, figures in task.get("dual_softmax", {}).items():
             rows += _figures({reading: figures}, readings, suffix=" (dual softmax)")
-    rows += [f"could not be read: {each['reason']}" for each in result["failed"][:NUM_PRINTED]]
+    rows += [f"could not be read: {printable(each['reason'])}" for each in result["failed"][:NUM_PRINTED]]
     if len(result["failed"]) > NUM_PRINTED:
         rows.append(f"... and {len(result['failed']) - NUM_PRINTED} more")
     return "\n".join(rows + [f"not official: {reason}" for reason in result["not_official_because"]])

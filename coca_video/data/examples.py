@@ -61,6 +61,13 @@ class Examples:
 
     def load(self, index: int) -> Example:
         """Raises InputError, naming the file, for a record that cannot be read."""
+        try:
+            return self._load(index)
+        except OSError as error:  # no permission, a name too long, a disk that fails
+            where = error.filename or self.records[index].path
+            raise InputError(f"{where}: {error.strerror or error}") from error
+
+    def _load(self, index: int) -> Example:
         if self.cache is None:
             return Example(self._read(index))
         origin = self._origin(index)

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from PIL.Image import Image
 
 from coca_video import __version__
-from coca_video.data.benchmarks.card import file_hash, read_card
+from coca_video.data.benchmarks.card import Card, file_hash, read_card
 from coca_video.data.manifest import ClipRecord, read_manifest
 from coca_video.data.views import ViewsConfig
 from coca_video.errors import InputError
@@ -25,7 +26,13 @@ from coca_video.evaluation.features import LoadingConfig, compute_features, feat
 from coca_video.evaluation.retrieval import RetrievalConfig, retrieve
 from coca_video.evaluation.selection import Evaluated, belongs
 from coca_video.evaluation.subject import Subject
-from coca_video.evaluation.zero_shot import ClassificationConfig, Classified, classify, resolve_templates
+from coca_video.evaluation.zero_shot import (
+    ClassificationConfig,
+    Classified,
+    class_names,
+    classify,
+    resolve_templates,
+)
 from coca_video.files import write_whole
 
 FORMAT = 1  # of result.json
@@ -83,13 +90,11 @@ def evaluate_benchmark(subject: Subject, config: BenchmarkConfig, *, output: Pat
     """
     manifest = Path(config.manifest)
     _check(subject, config)
-    card = read_card(manifest)
-    records = [
-        record for record in read_manifest(manifest) if any(belongs(record, s) for s in config.subsets())
-    ]
-    if not records:
-        raise InputError(f"{manifest}: no example is in {' or '.join(map(repr, config.subsets()))}")
-    parts = _parts_folder(subject, config, output)
+    records, card = read_manifest(manifest), read_card(manifest)
+    digest = file_hash(manifest)  # now, as hours later it may be another
+    _check_records(records, card, config)
+    records = [record for record in records if any(belongs(record, s) for s in config.subsets())]
+    parts = _parts_folder(subject, config, output, digest=digest)
     features = compute_features(
         subject,
         records,
@@ -100,9 +105,9 @@ def evaluate_benchmark(subject: Subject, config: BenchmarkConfig, *, output: Pat
     )
     if features is None:
         return None
-    outcome = _judged(subject, Evaluated(records, card, features), config)
+    outcome = _judged(subject, Evaluated(records, card, features), config, digest=digest)
     write_outcome(outcome, output)
-    shutil.rmtree(parts.parent)
+    _remove_parts(parts)
     return outcome
 
 
@@ -110,19 +115,22 @@ def write_outcome(outcome: Outcome, folder: Path) -> None:
     """result.json last: where it is, the rest is, and nothing of an earlier evaluation."""
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)
-    lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in outcome.predictions)
-    write_whole(folder / "predictions.jsonl", "".join(lines))
+    write_whole(folder / "predictions.jsonl", "".join(map(_as_json, outcome.predictions)))
     if outcome.captions is not None:
-        write_whole(
-            folder / "captions.json", json.dumps(outcome.captions, ensure_ascii=False, indent=0) + "\n"
-        )
+        write_whole(folder / "captions.json", _as_json(outcome.captions, indent=0))
     if outcome.classified:
         write_whole(folder / "per_class.csv", _class_table(outcome.classified))
         _save(
             confusion_picture(outcome.classified.confusion, outcome.classified.classes),
             folder / "confusion.png",
         )
-    write_whole(folder / "result.json", json.dumps(outcome.result, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "result.json", _as_json(outcome.result, indent=1))
+
+
+def _as_json(value: Any, *, indent: int | None = None) -> str:
+    """One line, or several; escapes for bytes of a file's name that are no UTF-8, and nothing else."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
 def _check(subject: Subject, config: BenchmarkConfig) -> None:
@@ -135,19 +143,38 @@ def _check(subject: Subject, config: BenchmarkConfig) -> None:
         raise InputError(f"evaluate.captioning: {about['checkpoint']} writes no captions")
     if config.classification:
         resolve_templates(config.classification.templates)
+    for position in config.views.crop_positions():  # a transform may not crop there
+        subject.prepare(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), position)
 
 
-def _parts_folder(subject: Subject, config: BenchmarkConfig, output: Path) -> Path:
-    """Another one for whatever would make other features."""
+def _check_records(records: list[ClipRecord], card: Card | None, config: BenchmarkConfig) -> None:
+    """What can be known to be wrong before anything is encoded."""
+    for subset in config.subsets():
+        if not any(belongs(record, subset) for record in records):
+            raise InputError(f"{config.manifest}: no example is in {subset!r}")
+    if config.classification:
+        class_names(records, card, config.classification.label)
+
+
+def _parts_folder(subject: Subject, config: BenchmarkConfig, output: Path, *, digest: str) -> Path:
+    """Another one for whatever would make other features; what files hold is each part's own affair."""
     settings = asdict(config) | {
         "model": subject.describe() | subject.protocol(),
-        "manifest": file_hash(Path(config.manifest)) if Path(config.manifest).exists() else None,
+        "manifest": digest,
+        "versions": _versions(),
         "loading": asdict(config.loading) | {"num_workers": None},
     }
     return output / "parts" / features_key(settings)
 
 
-def _judged(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig) -> Outcome:
+def _remove_parts(parts: Path) -> None:
+    """Not those of another evaluation, which may be under way or to be continued."""
+    shutil.rmtree(parts)
+    if not any(parts.parent.iterdir()):
+        parts.parent.rmdir()
+
+
+def _judged(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, *, digest: str) -> Outcome:
     lead = config.reading.value if config.reading.value in subject.readings else subject.readings[0]
     tasks, listed, classified, captions = {}, [], None, None
     if config.classification:
@@ -162,7 +189,7 @@ def _judged(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig) -> 
         listed.append(of_clips)
         texts = [of_clips[i]["caption"] for i in evaluated.features.indices]
         captions = coco_results([evaluated.records[i] for i in evaluated.features.indices], texts)
-    result = _result(subject, evaluated, config, lead) | {"tasks": tasks}
+    result = _result(subject, evaluated, config, lead) | {"manifest_sha256": digest, "tasks": tasks}
     reasons = shortfalls(result)
     result["official"], result["not_official_because"] = not reasons, reasons
     return Outcome(result, list(_predictions(evaluated, listed)), classified, captions)
@@ -184,7 +211,6 @@ def _result(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, lea
         "failed": [_failure(evaluated.records[each.index], each) for each in features.failed],
         "notes": card.notes if card else [],
         "manifest": str(manifest),
-        "manifest_sha256": file_hash(manifest),
         "annotations": card.annotations if card else {},
         "model": subject.describe(),
         "protocol": {
@@ -194,12 +220,16 @@ def _result(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, lea
             **subject.protocol(),
             "reduced_decoding": config.loading.reduced_decoding,
         },
-        "versions": {
-            "coca_video": __version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "coca_video": __version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
     }
 
 
@@ -260,7 +290,7 @@ def _class_table(classified: Classified) -> str:
     for name, support, accuracy, other, number in sorted(rows, key=lambda row: (row[1] == 0, row[2])):
         shown = f"{accuracy:.2f}" if support else ""
         writer.writerow([name, support, shown, classified.classes[other] if number else "", number])
-    return table.getvalue()
+    return table.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _save(picture: Image, path: Path) -> None:

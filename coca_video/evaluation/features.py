@@ -16,14 +16,14 @@ from uuid import uuid4
 
 import torch
 from einops import rearrange
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from coca_video.data.examples import Example, Examples, load_example
 from coca_video.data.manifest import ClipRecord
-from coca_video.data.views import ViewsConfig
+from coca_video.data.views import ViewsConfig, record_origin
 from coca_video.data.workers import Failure, run_killable
 from coca_video.errors import InputError
 from coca_video.evaluation.captioning import DecodingConfig
@@ -79,16 +79,20 @@ def compute_features(
 
     decoding: how captions are written of each clip; None for none, and only with a single view.
     The first process has them, the others None.
-    folder: keeps the parts; what lies there already is not computed again. It is the caller's to remove.
-    Raises InputError if not one record could be read.
+    folder: keeps the parts; what lies there already is not computed again, unless files of its records have
+        changed since. It is the caller's to remove.
+    Raises InputError if not one record could be read, for an embedding that is no number, and where the
+    processes do not share the folder.
     """
     parts = [
         range(i, min(i + loading.batch_size, len(records)))
         for i in range(0, len(records), loading.batch_size)
     ]
     files = [folder / f"part-{number:06d}.safetensors" for number in range(len(parts))]
-    own = [number for number in range(rank(), len(parts), num_processes()) if not files[number].exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    _check_shared(folder)
+    shares = range(rank(), len(parts), num_processes())
+    own = [i for i in shares if not _is_current(files[i], [records[index] for index in parts[i]])]
     examples = Examples(
         records,
         views,
@@ -97,9 +101,41 @@ def compute_features(
         cache=subject.cache,
     )
     for number, loaded in _loaded(examples, [parts[i] for i in own], own, loading):
-        _write_part(files[number], subject, loaded, views, decoding)
+        _write_part(files[number], subject, loaded, records, views, decoding)
     wait_for_all()
     return _joined(files, records) if rank() == 0 else None
+
+
+def _check_shared(folder: Path) -> None:
+    """On several machines a folder may be each one's own: known now, not when the parts are put together."""
+    if num_processes() == 1:
+        return
+    (folder / f"process-{rank()}").touch()
+    wait_for_all()
+    missing = [i for i in range(num_processes()) if not (folder / f"process-{i}").exists()]
+    if missing:
+        raise InputError(f"{folder}: is not that of process {missing[0]}; all processes must share a folder")
+
+
+def _is_current(file: Path, records: list[ClipRecord]) -> bool:
+    """Whether a part is there, whole, and of files as they are."""
+    try:
+        with safe_open(file, "pt") as part:
+            return (part.metadata() or {}).get("files") == _state(records)
+    except (OSError, SafetensorError):
+        return False
+
+
+def _state(records: list[ClipRecord]) -> str:
+    """Of the records' files: which ones, of what size, last changed when."""
+    return hashlib.sha256(json.dumps([_origin(record) for record in records]).encode()).hexdigest()
+
+
+def _origin(record: ClipRecord) -> dict[str, Any] | None:
+    try:
+        return record_origin(record)
+    except (OSError, ValueError):  # a name may hold what no file's can
+        return None
 
 
 def features_key(settings: dict[str, Any]) -> str:
@@ -124,7 +160,12 @@ def _loaded(
 
 
 def _write_part(
-    file: Path, subject: Subject, loaded: Loaded, views: ViewsConfig, decoding: DecodingConfig | None
+    file: Path,
+    subject: Subject,
+    loaded: Loaded,
+    records: list[ClipRecord],
+    views: ViewsConfig,
+    decoding: DecodingConfig | None,
 ) -> None:
     failed = [Failed(i, each.kind, each.reason) for i, each in loaded if isinstance(each, Failure)]
     read = {i: each for i, each in loaded if isinstance(each, Example)}
@@ -133,9 +174,16 @@ def _write_part(
         clips = [view for example in read.values() for view in example.views]
         encoded = subject.encode(clips, [example.origin for example in read.values()])
         for reading, rows in encoded.embeddings.items():
+            if not rows.isfinite().all():
+                where = f"{records[loaded[0][0]].path} to {records[loaded[-1][0]].path}"
+                raise InputError(f"{where}: the model's embeddings are not all numbers ({reading})")
             tensors[reading] = rearrange(rows, "(b v) e -> b v e", v=views.num_views).contiguous()
         captions = subject.write(encoded, decoding) if decoding else {}
-    about = {"failed": json.dumps([asdict(each) for each in failed]), "captions": json.dumps(captions)}
+    about = {
+        "failed": json.dumps([asdict(each) for each in failed]),
+        "captions": json.dumps(captions),
+        "files": _state([records[i] for i, _ in loaded]),
+    }
     partial_file = file.with_name(f"{file.name}.{uuid4().hex}.part")
     partial_file.write_bytes(save(tensors, metadata=about))
     os.replace(partial_file, file)

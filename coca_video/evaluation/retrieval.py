@@ -43,7 +43,7 @@ def retrieve(
     texts = [text for each in texts_of for text in each]
     groups = torch.arange(len(texts_of))
     text_groups = groups.repeat_interleave(torch.tensor([len(each) for each in texts_of]))
-    embedded = subject.encode_texts(texts)
+    embedded = _encoded(subject, texts)
     clips = {
         reading: _one_view(evaluated.features.embeddings[reading][chosen.rows])
         for reading in subject.readings
@@ -71,6 +71,12 @@ def retrieve(
 def clip_texts(record: ClipRecord, config: RetrievalConfig) -> list[str]:
     texts = record.texts[: config.max_texts or None]
     return {Texts.first: texts[:1], Texts.all: texts, Texts.joined: [" ".join(texts)]}[config.texts]
+
+
+def _encoded(subject: Subject, texts: list[str]) -> Tensor:
+    """Equal texts share one embedding, so that they tie: another batch may round otherwise."""
+    numbers = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return subject.encode_texts(list(numbers))[[numbers[text] for text in texts]]
 
 
 def _one_view(embeddings: Tensor) -> Tensor:

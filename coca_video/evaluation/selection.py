@@ -29,7 +29,7 @@ class Selection:
 class Evaluated:
     """A data set behind the model."""
 
-    records: list[ClipRecord]  # all of the manifest
+    records: list[ClipRecord]  # those of the manifest that any task judges
     card: Card | None
     features: Features
 

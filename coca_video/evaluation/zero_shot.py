@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from coca_video.data.benchmarks.card import Card
 from coca_video.data.benchmarks.vocabulary import templates
+from coca_video.data.manifest import ClipRecord
 from coca_video.errors import InputError
 from coca_video.evaluation.selection import Evaluated
 from coca_video.evaluation.subject import Subject
@@ -56,7 +58,7 @@ def classify(
 ) -> Classified:
     """Figures of every reading; what is said of single clips and classes is of the reading `lead`."""
     chosen = evaluated.select(config.label)
-    ids, classes = _classes(evaluated, config.label)
+    ids, classes = class_names(evaluated.records, evaluated.card, config.label)
     numbers = {each: i for i, each in enumerate(ids)}
     labels = torch.tensor([numbers[record.labels[config.label]] for record in chosen.records])
     prompts = resolve_templates(config.templates)
@@ -90,10 +92,14 @@ def resolve_templates(given: list[str]) -> list[str]:
 
 
 def class_embeddings(subject: Subject, classes: list[str], templates: list[str]) -> Tensor:
-    """Per class the mean of its prompts' unit embeddings, made unit again (CLIP's protocol): 'classes e'."""
-    prompts = [template.replace("{}", name) for name in classes for template in templates]
-    embeddings = subject.encode_texts(prompts)
-    return F.normalize(rearrange(embeddings, "(c p) e -> c p e", c=len(classes)).mean(dim=1), dim=-1)
+    """Per class the mean of its prompts' unit embeddings, made unit again (CLIP's protocol): 'classes e'.
+
+    Classes of one name share one embedding, so that they tie.
+    """
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(classes))}
+    prompts = [template.replace("{}", name) for name in numbers for template in templates]
+    embeddings = rearrange(subject.encode_texts(prompts), "(c p) e -> c p e", c=len(numbers))
+    return F.normalize(embeddings.mean(dim=1), dim=-1)[[numbers[name] for name in classes]]
 
 
 def best(scores: Tensor, names: list[str]) -> list[list]:
@@ -102,15 +108,15 @@ def best(scores: Tensor, names: list[str]) -> list[list]:
     return [[names[i], value] for i, value in zip(indices.tolist(), values.tolist())]
 
 
-def _classes(evaluated: Evaluated, label: str) -> tuple[list[str], list[str]]:
+def class_names(records: list[ClipRecord], card: Card | None, label: str) -> tuple[list[str], list[str]]:
     """What the label holds, and what prompts say: the publisher's list, else what is there.
 
     A copy that lacks classes, or has clips that cannot be read, must not be an easier task.
+    Raises InputError for a record of a class that is not on the card.
     """
-    there = sorted({record.labels[label] for record in evaluated.records if label in record.labels})
-    if evaluated.card is None or not evaluated.card.classes or label != "class":
+    there = sorted({record.labels[label] for record in records if label in record.labels})
+    if card is None or not card.classes or label != "class":
         return there, there
-    card = evaluated.card
     if unknown := sorted(set(there) - set(card.class_ids)):
         raise InputError(f"evaluate: {unknown[0]!r} is none of the {len(card.class_ids)} classes on the card")
     return card.class_ids, card.classes
@@ -120,5 +126,6 @@ def _scores(embeddings: Tensor, texts: Tensor, views: Views, scale: float) -> Te
     """'n views e', 'classes e' -> positive float64 'n classes'."""
     if views is Views.mean_embedding:
         embeddings = F.normalize(embeddings.mean(dim=1, keepdim=True), dim=-1)
-    similarity = torch.einsum("nve,ce->nvc", embeddings, texts)
+    distinct, which = texts.unique(dim=0, return_inverse=True)  # a product may depend on its place
+    similarity = torch.einsum("nve,ce->nvc", embeddings, distinct)[..., which]
     return combined_views(similarity, how="softmax_sum", scale=scale)

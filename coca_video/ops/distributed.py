@@ -27,15 +27,16 @@ def wait_for_all() -> None:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def joined() -> Iterator[None]:
     """Joins the processes that torchrun has started, if it did, for as long as the context lasts.
 
-    Processes may wait a day for each other: what is shared out in advance takes some longer than others.
+    They wait for each other alone, up to a day: what is shared out in advance takes some longer than others.
+    NCCL's barrier would need, and first have to be told, a GPU of its own for each.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+    dist.init_process_group("gloo", timeout=timedelta(days=1))
     try:
         yield
     finally:

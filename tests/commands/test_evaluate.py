@@ -102,6 +102,15 @@ def test_a_broken_video_makes_the_set_partial(image_run, emoji_root, tmp_path, c
     assert f"could not be read: {broken}: cut short" in capsys.readouterr().out
 
 
+def test_a_name_that_is_no_text(image_run, emoji_root, tmp_path, capsys):
+    root = shutil.copytree(emoji_root, tmp_path / "data")
+    manifest = root / "clips" / "pack1.jsonl"
+    manifest.write_text(manifest.read_text().replace("pack1/1f2.mp4", "pack1/\\udcff.mp4"))
+    settings = [f"evaluate.manifest={manifest}", f"output={tmp_path / 'out'}"]
+    assert call(main, *arguments(image_run, root, *settings)) == 3
+    assert "\\udcff.mp4: no such file" in capsys.readouterr().out
+
+
 def test_unknown_templates(image_run, emoji_root, tmp_path, capsys):
     settings = ["evaluate.classification.templates=[clip_kinetcs]", f"output={tmp_path / 'out'}"]
     found = refusal(main, *arguments(image_run, emoji_root, *settings), capsys=capsys)

@@ -46,3 +46,11 @@ def test_a_missing_file_with_a_cache(tmp_path):
     data = examples(ClipRecord(tmp_path / "a.mp4", "a"), cache=TokenCache(tmp_path / "cache", encoder="e"))
     with pytest.raises(InputError, match="a.mp4: no such file"):
         data.load(0)
+
+
+def test_what_the_system_refuses_is_one_example_s_failure(coloured_video, tmp_path):
+    long = "x" * 300 + ".mp4"
+    data = examples(ClipRecord(tmp_path / long, "a"), ClipRecord(coloured_video, "b"))
+    found = dict(run_killable(load_example, [0, 1], context=data, num_workers=0, timeout=None))
+    assert found[0] == Failure("error", f"{tmp_path / long}: File name too long")
+    assert len(found[1].views) == 1

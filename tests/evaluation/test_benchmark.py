@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from processes import CountingSubject, in_processes
-from processes import evaluate as evaluate_in_process
+from evaluating import CountingSubject, evaluate_apart
+from evaluating import evaluate as evaluate_in_process
+from processes import in_processes
 from videos import coloured_frames, save_video
 
 from coca_video.checkpoint import Checkpoint, load_checkpoint
@@ -445,3 +446,131 @@ def test_a_kept_result_is_replaced_as_a_whole(checkpoint, small_set, tmp_path):
     assert (tmp_path / "confusion.png").exists()
     evaluate(checkpoint, small_config(small_set, classification=None), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.jsonl", "result.json"]
+
+
+def interrupt(checkpoint, config, output: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_benchmark(_Interrupted(checkpoint, CPU), config, output=output)
+
+
+@pytest.fixture
+def copied_set(small_set, tmp_path) -> Path:
+    return Path(shutil.copytree(small_set.parent, tmp_path / "data")) / small_set.name
+
+
+def test_parts_of_files_that_have_changed_are_made_again(checkpoint, copied_set, tmp_path):
+    config = small_config(copied_set)
+    interrupt(checkpoint, config, tmp_path / "out")
+    shutil.copyfile(copied_set.with_name("1.mp4"), copied_set.with_name("0.mp4"))
+    again = CountingSubject(checkpoint, CPU)
+    outcome = evaluate_benchmark(again, config, output=tmp_path / "out")
+    assert again.num_clips == 5  # the first part, and the third that was never made
+    assert outcome.result["tasks"] == evaluate(checkpoint, config, tmp_path / "whole").result["tasks"]
+
+
+def test_a_clip_that_came_back_is_read(checkpoint, copied_set, tmp_path):
+    away = copied_set.with_name("0.mp4").rename(tmp_path / "0.mp4")
+    interrupt(checkpoint, small_config(copied_set), tmp_path / "out")
+    away.rename(copied_set.with_name("0.mp4"))
+    result = evaluate(checkpoint, small_config(copied_set), tmp_path / "out").result
+    assert result["num_failed"] == 0 and result["official"]
+
+
+@pytest.mark.parametrize("num_bytes", [0, 100])
+def test_a_damaged_part_is_made_again(checkpoint, small_set, tmp_path, num_bytes):
+    """As a machine without power leaves it."""
+    config = small_config(small_set)
+    interrupt(checkpoint, config, tmp_path)
+    part = next((tmp_path / "parts").glob("*/part-000000*"))
+    part.write_bytes(part.read_bytes()[:num_bytes])
+    again = CountingSubject(checkpoint, CPU)
+    assert evaluate_benchmark(again, config, output=tmp_path).result["num_evaluated"] == 9
+    assert again.num_clips == 5
+
+
+def test_another_evaluation_s_parts_stay(checkpoint, small_set, tmp_path):
+    """It may be under way, or go on later."""
+    interrupt(checkpoint, small_config(small_set), tmp_path)
+    other = small_config(small_set, views=ViewsConfig(num_frames=2))
+    evaluate(checkpoint, other, tmp_path)
+    again = CountingSubject(checkpoint, CPU)
+    evaluate_benchmark(again, small_config(small_set), output=tmp_path)
+    assert again.num_clips == 1 and not (tmp_path / "parts").exists()
+
+
+class _Unused(CocaSubject):
+    def encode(self, clips, origins):
+        raise AssertionError("encodes")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"retrieval": RetrievalConfig(subset="domain=neer")},
+            "small-test.jsonl: no example is in 'domain=neer'",
+        ),
+        ({"classification": ClassificationConfig("klass")}, "small-test.jsonl: no example is in 'klass'"),
+    ],
+)
+def test_an_empty_subset_is_known_before_anything_is_encoded(
+    checkpoint, small_set, tmp_path, changes, expected
+):
+    with pytest.raises(InputError, match=expected):
+        evaluate_benchmark(
+            _Unused(checkpoint, CPU), small_config(small_set, **changes), output=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+class _Editing(CocaSubject):
+    """Its data set's manifest is written anew while clips are encoded."""
+
+    manifest: Path
+
+    def encode(self, clips, origins):
+        self.manifest.write_text(self.manifest.read_text() + "\n")
+        return super().encode(clips, origins)
+
+
+def test_the_hash_is_that_of_the_manifest_that_was_read(checkpoint, copied_set, tmp_path):
+    digest = hashlib.sha256(copied_set.read_bytes()).hexdigest()
+    subject = _Editing(checkpoint, CPU)
+    subject.manifest = copied_set
+    outcome = evaluate_benchmark(subject, small_config(copied_set), output=tmp_path / "out")
+    assert outcome.result["manifest_sha256"] == digest
+
+
+def test_names_of_files_may_hold_any_bytes(checkpoint, copied_set, tmp_path):
+    """Results are UTF-8 all the same, and give the name back."""
+    name = os.fsdecode(b"\xff\xe4.mp4")
+    copied_set.with_name("0.mp4").rename(copied_set.with_name(name))
+    copied_set.write_text(copied_set.read_text().replace('"0.mp4"', json.dumps(name)))
+    evaluate(checkpoint, small_config(copied_set), tmp_path / "out")
+    first = json.loads((tmp_path / "out" / "predictions.jsonl").read_text("utf-8").splitlines()[0])
+    assert first["path"] == str(copied_set.with_name(name))
+
+
+def test_names_that_no_file_can_have(checkpoint, copied_set, tmp_path):
+    text = copied_set.read_text().replace('"0.mp4"', '"a\\u0000.mp4"')
+    copied_set.write_text(text.replace('"1.mp4"', json.dumps("x" * 300 + ".mp4")))
+    result = evaluate(checkpoint, small_config(copied_set), tmp_path / "out").result
+    assert (result["num_evaluated"], result["num_failed"]) == (7, 2)
+
+
+class _Diverged(CocaSubject):
+    def encode(self, clips, origins):
+        encoded = super().encode(clips, origins)
+        encoded.embeddings["video"] = encoded.embeddings["video"] * float("nan")
+        return encoded
+
+
+def test_embeddings_that_are_no_numbers(checkpoint, small_set, tmp_path):
+    with pytest.raises(
+        InputError, match=r"0.mp4 to .*3.mp4: the model's embeddings are not all numbers \(video\)"
+    ):
+        evaluate_benchmark(_Diverged(checkpoint, CPU), small_config(small_set), output=tmp_path)
+
+
+def test_processes_that_do_not_share_a_folder(image_run, small_set, tmp_path):
+    in_processes(tmp_path, partial(evaluate_apart, image_run, small_config(small_set), tmp_path))

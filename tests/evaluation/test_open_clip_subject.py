@@ -249,6 +249,18 @@ def test_the_emoji_benchmark_from_end_to_end(theirs, emoji_root, tmp_path):
     assert len(outcome.predictions) == 6 and (tmp_path / "predictions.jsonl").exists()
 
 
+def test_crops_are_refused_before_anything_is_read(theirs, emoji_root, tmp_path):
+    config = BenchmarkConfig(
+        str(emoji_root / "clips" / "pack3.jsonl"),
+        views=ViewsConfig(num_crops=3),
+        loading=LoadingConfig(num_workers=0),
+        retrieval=RetrievalConfig(),
+    )
+    with pytest.raises(InputError, match="^evaluate.views.num_crops must be 1"):
+        evaluate_benchmark(theirs, config, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_weights_in_a_file(folder, tmp_path, monkeypatch):
     """A model that open_clip knows by a name, here one that it has been told of."""
     description = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]

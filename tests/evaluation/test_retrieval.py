@@ -88,3 +88,24 @@ def test_views_are_averaged(subject):
     similarity = mean @ subject.encode_texts([texts[0] for texts in TEXTS]).T
     text, value = listed[2]["nearest_texts"][0]
     assert value == pytest.approx(similarity[2].max().item(), abs=1e-6)
+
+
+class Rounding(CocaSubject):
+    """Equal texts differ in the last bits with their place in a batch, as in large products they do."""
+
+    def encode_texts(self, texts):
+        rows = super().encode_texts(texts)
+        return rows * (1 - 1e-6 * torch.arange(len(rows)).unsqueeze(1))
+
+
+def test_equal_texts_of_two_clips_tie(image_run):
+    """Neither clip has the text to itself."""
+    rounding = Rounding(load_checkpoint(image_run), CPU)
+    data = evaluated()
+    data.records[3].text = data.records[0].text
+    data.features.embeddings = {
+        reading: rounding.encode_texts([record.text for record in data.records])[:, None]
+        for reading in READINGS
+    }
+    _, listed = retrieve(rounding, data, RetrievalConfig(), lead="video")
+    assert [listed[i]["rank"] for i in (0, 3)] == [2, 2]

@@ -12,6 +12,7 @@ from coca_video.evaluation.subject import READINGS, CocaSubject
 from coca_video.evaluation.zero_shot import (
     ClassificationConfig,
     Views,
+    _scores,
     class_embeddings,
     classify,
     resolve_templates,
@@ -95,3 +96,33 @@ def test_views_are_added_or_averaged(subject):
     mean = F.normalize(rows.mean(dim=1), dim=-1)
     expected = (subject.scale * mean @ texts.T).softmax(dim=-1)
     assert dict(averaged.listed[1]["top_classes"])["star"] == pytest.approx(expected[1, 2].item(), abs=1e-5)
+
+
+class Rounding(CocaSubject):
+    """Equal texts differ in the last bits with their place in a batch, as in large products they do."""
+
+    def encode_texts(self, texts):
+        rows = super().encode_texts(texts)
+        return rows * (1 - 1e-6 * torch.arange(len(rows)).unsqueeze(1))
+
+
+def test_classes_of_one_name_tie(image_run):
+    """So that a clip of either is wrong, wherever they stand on the card."""
+    rounding = Rounding(load_checkpoint(image_run), CPU)
+    card = Card("x", "X", "val", 2, 2, 2, [], {}, ["fox", "star", "fox"], ["n1", "n2", "n3"], {}, [])
+    data = evaluated(rounding, ["n1", "n3", "n2"], card=card)
+    texts = class_embeddings(rounding, card.classes, ["{}"])
+    assert torch.equal(texts[0], texts[2])
+    data.features.embeddings = {name: texts[[0, 2], None] for name in READINGS}
+    found = classify(rounding, data, ClassificationConfig(), lead="video")
+    assert found.figures["figures"]["video"]["top1"] == 0
+
+
+def test_a_tie_does_not_depend_on_the_number_of_classes(subject):
+    """Columns at a matrix's end may be summed in another order than those before."""
+    for num_classes in range(2, 40):
+        rows = F.normalize(torch.randn(num_classes, 768, generator=torch.Generator().manual_seed(0)), dim=-1)
+        rows[-1] = rows[0]
+        clips = F.normalize(torch.randn(5, 1, 768, generator=torch.Generator().manual_seed(1)), dim=-1)
+        scores = _scores(clips, rows, Views.softmax_sum, 14.3)
+        assert torch.equal(scores[:, 0], scores[:, -1])
