@@ -105,6 +105,8 @@ def _check_optional(entry: dict, *, where: str) -> None:
         found = entry.get(name, [])
         if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
             raise InputError(f"{where}: {name} must be a list of strings, found {found!r}")
+    if "" in entry.get("more_texts", []):
+        raise InputError(f"{where}: more_texts must not hold an empty text, found {entry['more_texts']!r}")
     span = entry.get("span", [])
     is_pair = isinstance(span, list) and len(span) == 2 and all(type(end) in (int, float) for end in span)
     if span != [] and not (is_pair and 0 <= span[0] < span[1]):

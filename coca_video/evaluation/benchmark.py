@@ -51,7 +51,7 @@ class Reading(str, Enum):
 class BenchmarkConfig:
     manifest: str  # as `coca-video prepare` writes it, or one's own
     protocol: str = ""  # whose settings these are
-    reading: Reading = Reading.video  # what results lead with; all are in them
+    reading: Reading | None = None  # what results lead with, all being in them; None: the model's own first
     views: ViewsConfig = field(default_factory=ViewsConfig)
     loading: LoadingConfig = field(default_factory=LoadingConfig)
     classification: ClassificationConfig | None = None
@@ -139,6 +139,9 @@ def _check(subject: Subject, config: BenchmarkConfig) -> None:
     # By name: a data set may have moved, and a relative path is another place from another folder.
     if manifest.name in {Path(source).name for source in about["trained_on"]}:
         raise InputError(f"{about['checkpoint']}: was trained on {manifest}, the clips to be evaluated")
+    if config.reading and config.reading.value not in subject.readings:
+        allowed = f"allowed are {', '.join(subject.readings)}"
+        raise InputError(f"evaluate.reading: {about['checkpoint']} has no {config.reading.value}; {allowed}")
     if config.captioning and not subject.writes_captions:
         raise InputError(f"evaluate.captioning: {about['checkpoint']} writes no captions")
     if config.classification:
@@ -175,7 +178,7 @@ def _remove_parts(parts: Path) -> None:
 
 
 def _judged(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, *, digest: str) -> Outcome:
-    lead = config.reading.value if config.reading.value in subject.readings else subject.readings[0]
+    lead = config.reading.value if config.reading else subject.readings[0]
     tasks, listed, classified, captions = {}, [], None, None
     if config.classification:
         classified = classify(subject, evaluated, config.classification, lead=lead)
@@ -211,6 +214,7 @@ def _result(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, lea
         "failed": [_failure(evaluated.records[each.index], each) for each in features.failed],
         "notes": card.notes if card else [],
         "manifest": str(manifest),
+        "prepared_sha256": card.manifest_sha256 if card else "",
         "annotations": card.annotations if card else {},
         "model": subject.describe(),
         "protocol": {
@@ -248,6 +252,8 @@ def shortfalls(result: dict) -> list[str]:
     unknown = [name for name, task in result["tasks"].items() if task["num_expected"] is None]
     if unknown:
         reasons.append(f"no official number of examples is known for {', '.join(unknown)}")
+    if result["prepared_sha256"] not in ("", result["manifest_sha256"]):
+        reasons.append("the manifest is not the one that its card was written for")
     protocol = result["protocol"]
     for name in ("reduced_decoding", "merged_per_block"):
         if protocol.get(name):

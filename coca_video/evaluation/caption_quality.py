@@ -1,5 +1,6 @@
 """How good the captions of a data set's clips are, beside its own."""
 
+import re
 from dataclasses import dataclass, field
 
 from coca_video.data.manifest import ClipRecord
@@ -8,6 +9,8 @@ from coca_video.evaluation.selection import Evaluated, Selection
 from coca_video.evaluation.subject import VIDEO
 from coca_video.metrics.captioning import caption_scores
 from coca_video.metrics.java import java_scores
+
+NUMBER = re.compile("0|[1-9][0-9]{0,17}")  # written in one way only: ids stay apart
 
 
 @dataclass
@@ -51,7 +54,7 @@ def coco_results(records: list[ClipRecord], captions: list[str]) -> list[dict]:
     """COCO's results format: [{"image_id": ..., "caption": ...}], ids as numbers where they are."""
     names = [record.name for record in records]
     return [
-        {"image_id": int(name) if name.isdecimal() else name, "caption": caption}
+        {"image_id": int(name) if NUMBER.fullmatch(name) else name, "caption": caption}
         for name, caption in zip(names, captions, strict=True)
     ]
 

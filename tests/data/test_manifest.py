@@ -59,6 +59,7 @@ def test_a_failed_write_leaves_the_old_manifest(tmp_path):
             "more_texts must be a list of strings, found 'b'",
         ),
         ('{"path": "a.mp4", "text": "a", "answers": [1]}', r"answers must be a list of strings, found \[1\]"),
+        ('{"path": "a.mp4", "text": "a", "more_texts": ["b", ""]}', "more_texts must not hold an empty text"),
         ('{"path": "a.mp4", "text": "a", "id": 3}', "id must be a string, found 3"),
         ('{"path": "a.mp4", "text": "a", "span": [2, 1]}', r"span must be \[start, end\].*found \[2, 1\]"),
         ('{"path": "a.mp4", "text": "a", "span": 2}', "span must be .* found 2"),

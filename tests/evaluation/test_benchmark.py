@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from coca_video.data.benchmarks.card import Card, write_card
 from coca_video.data.manifest import ClipRecord, read_manifest, write_manifest
 from coca_video.data.views import ViewsConfig
 from coca_video.errors import InputError
-from coca_video.evaluation.benchmark import BenchmarkConfig, Outcome, evaluate_benchmark, is_complete
+from coca_video.evaluation.benchmark import BenchmarkConfig, Outcome, Reading, evaluate_benchmark, is_complete
 from coca_video.evaluation.caption_quality import CaptionConfig
 from coca_video.evaluation.captioning import DecodingConfig
 from coca_video.evaluation.features import LoadingConfig
@@ -364,6 +365,26 @@ def test_missing_examples_are_not_official(checkpoint, small_set, tmp_path):
     assert result["not_official_because"][0] == "1 listed examples are not on this disk"
 
 
+def test_a_manifest_that_was_changed_is_not_official(checkpoint, small_set, tmp_path):
+    """A hard example replaced by an easy one leaves all numbers as they are."""
+    shutil.copytree(small_set.parent, tmp_path / "data")
+    manifest = tmp_path / "data" / small_set.name
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([*lines[:8], lines[0]]) + "\n")
+    result = evaluate(checkpoint, small_config(manifest), tmp_path / "out").result
+    assert is_complete(result) and not result["official"]
+    assert result["not_official_because"] == ["the manifest is not the one that its card was written for"]
+
+
+def test_a_reading_that_the_model_lacks(checkpoint, small_set, tmp_path):
+    subject = CocaSubject(checkpoint, CPU)
+    subject.readings = ("mean_of_frames",)
+    with pytest.raises(InputError, match="evaluate.reading: .* has no video; allowed are mean_of_frames"):
+        evaluate_benchmark(subject, small_config(small_set, reading=Reading.video), output=tmp_path / "out")
+    result = evaluate_benchmark(subject, small_config(small_set), output=tmp_path / "out").result
+    assert result["protocol"]["reading"] == "mean_of_frames"
+
+
 def test_a_class_that_the_card_lacks(checkpoint, small_set, tmp_path):
     shutil.copytree(small_set.parent, tmp_path / "data")
     manifest = tmp_path / "data" / small_set.name
@@ -419,7 +440,16 @@ def test_an_interrupted_evaluation_goes_on(checkpoint, small_set, tmp_path):
     assert not (tmp_path / "out" / "parts").exists()
 
 
-def test_two_processes_do_as_one(checkpoint, image_run, small_set, tmp_path):
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As spawned processes have: sums of several threads round in another order."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def test_two_processes_do_as_one(checkpoint, image_run, small_set, tmp_path, one_thread):
     """Each clip is encoded once, by one of them."""
     config = small_config(small_set)
     whole = evaluate(checkpoint, config, tmp_path / "whole")

@@ -67,8 +67,8 @@ def test_groups():
 
 
 def test_coco_s_results_format():
-    records = [ClipRecord(None, "a", {}, id="000000391895"), ClipRecord(None, "b", {}, id="-x_1")]
-    assert coco_results(records, ["one", "two"]) == [
-        {"image_id": 391895, "caption": "one"},
-        {"image_id": "-x_1", "caption": "two"},
-    ]
+    """Ids are numbers where that keeps them apart."""
+    records = [ClipRecord(None, "a", {}, id=name) for name in ("391895", "-x_1", "007", "7", "9" * 5000)]
+    found = coco_results(records, ["one", "two", "three", "four", "five"])
+    assert found[0] == {"image_id": 391895, "caption": "one"}
+    assert [each["image_id"] for each in found[1:]] == ["-x_1", "007", 7, "9" * 5000]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from coca_video.data.benchmarks.listing import Listing, PublicSet
@@ -24,6 +24,7 @@ class Card:
     class_ids: list[str]
     subsets: dict[str, int]  # see Listing
     notes: list[str]
+    manifest_sha256: str = ""  # of the manifest that it was written for
 
 
 def make_card(public_set: PublicSet, split: str, listing: Listing) -> Card:
@@ -47,8 +48,11 @@ def card_path(manifest: Path) -> Path:
     return manifest.with_suffix(".card.json")
 
 
-def write_card(manifest: Path, card: Card) -> None:
+def write_card(manifest: Path, card: Card) -> Card:
+    """The card as it was written: of this manifest."""
+    card = replace(card, manifest_sha256=file_hash(manifest))
     write_whole(card_path(manifest), json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n")
+    return card
 
 
 def read_card(manifest: Path) -> Card | None:

@@ -17,13 +17,14 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import resvg_py
 from tqdm import tqdm
 
-from coca_video.data.benchmarks.card import Card, card_path, read_card, write_card
+from coca_video.data.benchmarks.card import Card, card_path, file_hash, read_card, write_card
 from coca_video.data.benchmarks.emoji_clips import convert_clip, is_animated
 from coca_video.data.benchmarks.emoji_sources import (
     OPENMOJI,
@@ -133,6 +134,7 @@ def check_test_pack(manifest: Path) -> None:
 
 def _write_card(manifest: Path, pack: int) -> None:
     card = card_of(pack, num_clips=len(read_manifest(manifest)))
+    card = replace(card, manifest_sha256=file_hash(manifest))
     if not card_path(manifest).exists() or read_card(manifest) != card:
         write_card(manifest, card)
 

@@ -51,7 +51,7 @@ def prepare(
             make_card(public_set, split, listing),
         )
         write_manifest(manifest, listing.records)
-        write_card(manifest, card)
+        card = write_card(manifest, card)
         _write_missing(manifest, card)
         written.append((manifest, card))
     return written, skipped

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from video_sets import save_json, save_videos
@@ -33,29 +34,30 @@ def files(tmp_path) -> Files:
     return Files(tmp_path, tmp_path / "videos")
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_manifest_card_and_missing(files, tmp_path):
     ([(manifest, card)], _) = prepare(TINY, files, splits=[], folder=tmp_path / "out")
     assert manifest == tmp_path / "out" / "tiny-train.jsonl"
     assert [(r.id, r.text) for r in read_manifest(manifest)] == [("a", "one"), ("-b", "two")]
-    digest = hashlib.sha256((tmp_path / "train.json").read_bytes()).hexdigest()
-    assert (
-        card
-        == read_card(manifest)
-        == Card(
-            "tiny",
-            "Tiny",
-            "train",
-            3,
-            4,
-            2,
-            ["c", "d"],
-            {"train.json": digest},
-            ["x", "y"],
-            ["x", "y"],
-            {"x": 2},
-            ["a note"],
-        )
+    expected = Card(
+        dataset="tiny",
+        title="Tiny",
+        split="train",
+        num_expected=3,
+        num_listed=4,
+        num_found=2,
+        missing=["c", "d"],
+        annotations={"train.json": sha256(tmp_path / "train.json")},
+        classes=["x", "y"],
+        class_ids=["x", "y"],
+        subsets={"x": 2},
+        notes=["a note"],
+        manifest_sha256=sha256(manifest),
     )
+    assert card == expected and read_card(manifest) == expected
     assert missing_path(manifest).read_text() == "c\nd\n"
     assert summary(manifest, card) == [
         f"tiny train: 2 found of 4 listed -> {manifest}",
