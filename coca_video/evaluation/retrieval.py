@@ -51,6 +51,7 @@ def retrieve(
     which = {"video_groups": groups, "text_groups": text_groups}
     figures = chosen.counts() | {
         "num_texts": len(texts),
+        "num_texts_listed": sum(len(record.texts) for record in chosen.records),
         "texts": config.texts.value,
         "max_texts": config.max_texts,
         "figures": {reading: both_ways(each, embedded, **which) for reading, each in clips.items()},

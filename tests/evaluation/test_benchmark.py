@@ -376,6 +376,22 @@ def test_a_manifest_that_was_changed_is_not_official(checkpoint, small_set, tmp_
     assert result["not_official_because"] == ["the manifest is not the one that its card was written for"]
 
 
+@pytest.mark.parametrize(
+    ("retrieval", "reason"),
+    [
+        (RetrievalConfig(texts=Texts.all), None),
+        (RetrievalConfig(texts=Texts.all, max_texts=5), None),
+        (RetrievalConfig(texts=Texts.all, max_texts=1), "retrieval: 9 texts of 18 (texts=all)"),
+        (RetrievalConfig(texts=Texts.first), "retrieval: 9 texts of 18 (texts=first)"),
+        (RetrievalConfig(texts=Texts.joined), "retrieval: 9 texts of 18 (texts=joined)"),
+    ],
+)
+def test_fewer_texts_are_not_official(checkpoint, small_set, tmp_path, retrieval, reason):
+    config = small_config(small_set, classification=None, retrieval=retrieval)
+    result = evaluate(checkpoint, config, tmp_path).result
+    assert result["not_official_because"] == ([reason] if reason else [])
+
+
 def test_a_reading_that_the_model_lacks(checkpoint, small_set, tmp_path):
     subject = CocaSubject(checkpoint, CPU)
     subject.readings = ("mean_of_frames",)
