@@ -7,11 +7,9 @@ nor of the batch that it was encoded in, which change roundings.
 
 import hashlib
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from coca_video.data.loader import Source, load_items, one_text
 from coca_video.data.samples import Sample
 from coca_video.errors import InputError
+from coca_video.files import write_whole_bytes
 
 
 def encoder_hash(encoder: nn.Module, settings: dict[str, Any]) -> str:
@@ -62,9 +61,7 @@ class TokenCache:
     def put(self, origin: dict[str, Any], tokens: Tensor) -> None:
         path = self._path(origin)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{uuid4().hex}.part")  # of this write alone
-        partial.write_bytes(save({"tokens": tokens.cpu().contiguous()}))  # a full disk is an OSError
-        os.replace(partial, path)
+        write_whole_bytes(path, save({"tokens": tokens.cpu().contiguous()}))
 
     def _path(self, origin: dict[str, Any]) -> Path:
         name = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()

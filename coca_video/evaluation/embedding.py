@@ -58,10 +58,15 @@ def cached_source(
 
     The model's adaptor must encode frames alone. See `encode_source`.
     """
+    cache = open_token_cache(model, folder)
+    return encode_source(source, cache, model.image_encoder, batch_size=batch_size, num_workers=num_workers)
+
+
+def open_token_cache(model: CoCa, folder: str) -> TokenCache:
+    """The part of the cache in `folder` that belongs to the model's image encoder, as it is set."""
     encoder = model.image_encoder
     settings = asdict(model.config.image) | {"merged_per_block": encoder.merged_per_block}
-    cache = TokenCache(folder, encoder=encoder_hash(encoder, settings))
-    return encode_source(source, cache, encoder, batch_size=batch_size, num_workers=num_workers)
+    return TokenCache(folder, encoder=encoder_hash(encoder, settings))
 
 
 def encode_alone(model: CoCa, frames: Tensor, frame_mask: Tensor, *, tokens: Tensor) -> Tensor:

@@ -6,13 +6,11 @@ do not depend on the number of processes: several share the parts, and their res
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from einops import rearrange
@@ -28,6 +26,7 @@ from coca_video.data.workers import Failure, run_killable
 from coca_video.errors import InputError
 from coca_video.evaluation.captioning import DecodingConfig
 from coca_video.evaluation.subject import Subject
+from coca_video.files import write_whole_bytes
 from coca_video.ops.distributed import num_processes, rank, wait_for_all
 
 
@@ -184,9 +183,7 @@ def _write_part(
         "captions": json.dumps(captions),
         "files": _state([records[i] for i, _ in loaded]),
     }
-    partial_file = file.with_name(f"{file.name}.{uuid4().hex}.part")
-    partial_file.write_bytes(save(tensors, metadata=about))
-    os.replace(partial_file, file)
+    write_whole_bytes(file, save(tensors, metadata=about))
 
 
 def _joined(files: list[Path], records: list[ClipRecord]) -> Features:

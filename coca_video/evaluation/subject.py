@@ -1,6 +1,6 @@
 """What evaluations ask of a model, and a CoCa checkpoint that answers."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from coca_video.checkpoint import Checkpoint
 from coca_video.data.examples import Prepare, Resized
-from coca_video.data.token_cache import TokenCache, encoder_hash
+from coca_video.data.token_cache import TokenCache
 from coca_video.errors import InputError
 from coca_video.evaluation.captioning import DecodingConfig, best_captions
-from coca_video.evaluation.embedding import encode_clips, encode_texts
+from coca_video.evaluation.embedding import encode_clips, encode_texts, open_token_cache
 from coca_video.models.text_decoder import Memory
 
 VIDEO, FIRST_FRAME, MEAN_OF_FRAMES = READINGS = ("video", "first_frame", "mean_of_frames")
@@ -125,5 +125,4 @@ def _cache(checkpoint: Checkpoint, folder: str) -> TokenCache:
     if not model.temporal.encodes_frames_alone:
         adaptor = model.config.temporal.adaptor.value
         raise InputError(f"evaluate.token_cache: the {adaptor} adaptor encodes a clip's frames together")
-    settings = asdict(model.config.image) | {"merged_per_block": model.image_encoder.merged_per_block}
-    return TokenCache(folder, encoder=encoder_hash(model.image_encoder, settings))
+    return open_token_cache(model, folder)
