@@ -1,7 +1,6 @@
-"""A checkpoint is a folder: weights.safetensors, config.json, tokenizer.json, state.pt for training to go on.
+"""A checkpoint is a folder: weights.safetensors, config.json, tokenizer.json; state/ for training to go on.
 
-It appears under its name only when it is complete. Nothing in it can run code: state.pt is read with
-torch's weights_only.
+It appears under its name only when it is complete. Nothing in it can run code.
 """
 
 import hashlib
@@ -11,7 +10,6 @@ import shutil
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, get_type_hints
 
 import torch
@@ -27,6 +25,7 @@ from coca_video.models.adaptors import TemporalConfig
 from coca_video.models.coca import CoCa, CoCaConfig, build_adaptor
 
 FORMAT = 2
+TEMPORARY = ".tmp"  # ends the name of a folder that is being written or removed
 TEMPORAL = "temporal."  # how the names of the adaptor's weights begin
 
 
@@ -53,6 +52,16 @@ class Checkpoint:
         return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+@dataclass(frozen=True)
+class About:
+    """What weights travel with."""
+
+    config: CoCaConfig
+    tokenizer: Tokenizer
+    preprocessing: Preprocessing
+    trained_on: list[str]
+
+
 def save_checkpoint(
     path: Path,
     *,
@@ -61,38 +70,58 @@ def save_checkpoint(
     tokenizer: Tokenizer,
     preprocessing: Preprocessing,
     trained_on: list[str],
-    state: dict | None = None,
 ) -> None:
-    """Writes the folder under a temporary name, syncs it to disk and renames it.
-
-    state: what `load_state` gives back to a run that goes on; None for weights that no run can go on from.
-    """
-    temporary = path.with_name(path.name + ".tmp")
+    """Writes weights that no run can go on from, whole or not at all; replaces what has that name."""
+    temporary = path.with_name(path.name + TEMPORARY)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({k: v.contiguous() for k, v in weights.items()}, temporary / "weights.safetensors")
+    write_weights(temporary, weights, About(config, tokenizer, preprocessing, trained_on))
+    shutil.rmtree(path, ignore_errors=True)
+    publish(temporary, path)
+
+
+def write_weights(folder: Path, weights: dict[str, Tensor], about: About) -> None:
+    """The files that `load_checkpoint` reads, synced to disk, into a folder that is there.
+
+    Raises OSError where they cannot be written.
+    """
+    file = folder / "weights.safetensors"
+    try:
+        save_file({name: _compact(weight) for name, weight in weights.items()}, file)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     description = {
         "format": FORMAT,
-        "model": asdict(config),
-        "preprocessing": asdict(preprocessing),
-        "trained_on": trained_on,
+        "model": asdict(about.config),
+        "preprocessing": asdict(about.preprocessing),
+        "trained_on": about.trained_on,
     }
-    (temporary / "config.json").write_text(json.dumps(description, indent=1))
-    (temporary / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    if state is not None:
-        torch.save(state, temporary / "state.pt")
-    for file in temporary.iterdir():
-        _sync(file)
-    _sync(temporary)
-    shutil.rmtree(path, ignore_errors=True)
+    (folder / "config.json").write_text(json.dumps(description, indent=1))
+    (folder / "tokenizer.json").write_text(about.tokenizer.to_json(), encoding="utf-8")
+    for name in ("weights.safetensors", "config.json", "tokenizer.json"):
+        sync(folder / name)
+
+
+def _compact(weight: Tensor) -> Tensor:
+    """Contiguous, in memory of its own: the file's format has no views."""
+    weight = weight.contiguous()
+    return weight if weight.untyped_storage().nbytes() == weight.nbytes else weight.clone()
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Gives a folder, whose files are synced, its name."""
+    sync(temporary)
     temporary.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Until a file or folder is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_checkpoint(
@@ -149,20 +178,17 @@ def find_checkpoint(path: Path) -> Path:
 
 def saved_checkpoints(run: Path) -> list[Path]:
     """A run's complete checkpoints, oldest first."""
-    return sorted(p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".tmp")
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in found if path.name.removeprefix("step-").isdecimal()), key=step_of)
 
 
-def load_state(path: Path) -> dict:
-    """What a run needs to go on from a checkpoint, as `save_checkpoint` was given it.
+def checkpoint_path(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:07d}"
 
-    Raises InputError where the file is missing or damaged.
-    """
-    path = path / "state.pt"
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        hint = "without its checkpoint the run goes on from an older one"
-        raise InputError(f"{path}: missing or damaged; {hint}") from error
+
+def step_of(checkpoint: Path) -> int:
+    """The number in the name of a run's checkpoint."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _read_description(path: Path) -> tuple[CoCaConfig, Preprocessing, list[str]]:

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -56,6 +57,23 @@ def load_option(kind: type[Config], group: str, option: str) -> Config:
     if not path.exists():
         raise InputError(_no_such(group, option))
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path)))
+
+
+def load_launcher(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What hydra's launcher `name`, an option of its group hydra/launcher, is given, defaults included.
+
+    Raises InputError for a launcher that is not installed, or a setting that it does not have or allow.
+    """
+    try:
+        with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
+            composed = compose(overrides=[f"hydra/launcher={name}"], return_hydra_config=True)
+        schema = OmegaConf.structured(OmegaConf.get_type(composed.hydra.launcher))
+        return instantiate(OmegaConf.merge(schema, settings)).params
+    except MissingConfigException as error:
+        hint = "pip install 'coca-video[slurm]'"
+        raise InputError(f"hydra/launcher={name}: is not installed; {hint}") from error
+    except OmegaConfBaseException as error:
+        raise InputError(f"hydra/launcher={name}: {' '.join(str(error).split())}") from error
 
 
 def _refuse_options(overrides: list[str]) -> None:
@@ -119,19 +137,23 @@ def pick_device(name: str) -> torch.device:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
+    """Calls a command, and ends the process with its exit code."""
+    sys.exit(exit_code_of(main))
+
+
+def exit_code_of(main: Callable[[], int | None]) -> int:
     """Calls a command: InputError -> one line on stderr and exit code 2, Ctrl-C -> 130."""
     try:
-        code = main() or 0
+        return main() or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 2
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        code = 130
+        return 130
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return 0
     except OSError as error:  # no permission, no space, a file where a folder should be
         print(f"error: {error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
-        code = 2
-    sys.exit(code)
+        return 2

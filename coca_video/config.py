@@ -17,6 +17,8 @@ class TrainConfig:
     init: str | None = None  # start from this checkpoint (anything `coca_video.load` takes) and its tokenizer
     tokenizer: str | None = None  # a tokenizer.json or CLIP's vocabulary; default: learned from the texts
     device: str = "auto"  # auto = cuda where there is one
+    # Of checkpoints on the way (loop.evaluate_every): names of configs/evaluate, or YAML files of that form
+    evaluations: list[str] = field(default_factory=list)
 
 
 @dataclass

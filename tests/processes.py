@@ -1,66 +1,68 @@
-"""Two gloo processes, and what the tests have them do: here, where a spawned process can import it."""
+"""Several gloo processes on this machine. What they are to do must be in a module that they can import."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pytest
-import reference
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
-from tiny import noise
 
-from coca_video.losses import contrastive_loss
-from coca_video.ops.distributed import gather, num_processes, own_rows
+from coca_video.ops.distributed import num_processes, rank
 
-NUM_PROCESSES = 2
+# What takes processes longest to import: they are forked from one that has done so.
+PRELOADED = ["torch.distributed.tensor", "torch._dynamo", "einops", "pytest"]
 
 
-def in_processes(folder: Path, *works: Callable[[int], None]) -> None:
+def in_processes(folder: Path, *works: Callable[[int], None], num_processes: int = 2) -> None:
     """Each process calls each work(rank) in turn; what fails there fails here."""
-    torch.multiprocessing.spawn(_join, args=(str(folder / "meeting"), works), nprocs=NUM_PROCESSES)
+    start(
+        _join, str(folder / f"meeting of {num_processes}"), works, num_processes, num_processes=num_processes
+    )
 
 
-def _join(rank: int, meeting: str, works: tuple[Callable[[int], None], ...]) -> None:
+def start(work: Callable, *arguments: Any, num_processes: int) -> None:
+    """Each process calls work(rank, *arguments)."""
+    torch.multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    torch.multiprocessing.start_processes(
+        work, args=arguments, nprocs=num_processes, start_method="forkserver"
+    )
+
+
+def _join(rank: int, meeting: str, works: tuple[Callable[[int], None], ...], num_processes: int) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=NUM_PROCESSES)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=num_processes)
     for work in works:
         work(rank)
     dist.destroy_process_group()
 
 
-def gather_rows(rank: int) -> None:
-    everything = noise(NUM_PROCESSES * 3, 5).detach()
-    own = everything.chunk(NUM_PROCESSES)[rank].clone().requires_grad_()
-    gathered = gather(own)
-    assert num_processes() == NUM_PROCESSES
-    assert torch.equal(gathered, everything) and torch.equal(own_rows(gathered), own)
-    assert gather(torch.tensor([rank, 7])).tolist() == [0, 7, 1, 7]
-    assert torch.equal(gather(own.T.clone().T), everything)  # rows that lie apart
-    # Process r asks for r + 1 times the weights: in sum, three times.
-    weights = noise(*everything.shape, seed=1).detach()
-    (gradient,) = torch.autograd.grad((gathered * weights * (rank + 1)).sum(), own)
-    torch.testing.assert_close(gradient, 3 * own_rows(weights))
+def splits(num_rows: int) -> list[list[int]]:
+    """Ways to share rows out among the processes: evenly, and such that the first (the last) has none."""
+    even = [num_rows // num_processes()] * num_processes()
+    rest = num_rows - 1 - (num_processes() - 2)
+    uneven = [0, rest, *[1] * (num_processes() - 2)]
+    uneven[-1] += num_rows - sum(uneven)
+    return [even, uneven, uneven[::-1]]
 
 
-def gather_unequally_many_rows(rank: int) -> None:
-    with pytest.raises(ValueError, match="all processes must have equally many rows, got 3, 4"):
-        gather(torch.zeros(3 + rank, 5))
+def own_leaf(whole: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """This process' rows, as something of its own that asks for a gradient."""
+    return whole.detach().split(counts)[rank()].clone().requires_grad_()
 
 
-def contrastive_losses(rank: int) -> None:
-    """The mean of the processes' losses, and of their gradients, are those of the whole batch."""
-    for groups in (None, torch.tensor([5, 1, 5, 2, 5, 1])):
-        whole = [F.normalize(noise(6, 7, seed=i).detach(), dim=-1).requires_grad_() for i in range(2)]
-        scale = torch.tensor(1 / 0.07, requires_grad=True)
-        expected = reference.contrastive_loss(*whole, scale, range(6) if groups is None else groups.tolist())
-        expected_gradients = torch.autograd.grad(expected, (*whole, scale))
+def assert_means_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """The mean over processes of what each has found."""
+    mean = found.detach().clone()
+    dist.all_reduce(mean)
+    assert_near(mean / num_processes(), expected)
 
-        own = [own_rows(x).detach().requires_grad_() for x in whole]
-        loss = contrastive_loss(*own, scale, groups=None if groups is None else own_rows(groups))
-        *gradients, of_scale = torch.autograd.grad(loss, (*own, scale))
-        for found, known in ((loss.detach(), expected), (of_scale, expected_gradients[-1])):
-            dist.all_reduce(found)
-            torch.testing.assert_close(found / NUM_PROCESSES, known, atol=1e-5, rtol=0)
-        for found, known in zip(gradients, expected_gradients):
-            torch.testing.assert_close(found / NUM_PROCESSES, own_rows(known), atol=1e-5, rtol=0)
+
+def assert_own_rows_equal(found: torch.Tensor, expected: torch.Tensor, counts: list[int]) -> None:
+    """Gradients of own rows, which averaging over processes would divide by their number."""
+    assert_near(found / num_processes(), expected.split(counts)[rank()], size=expected)
+
+
+def assert_near(found: torch.Tensor, expected: torch.Tensor, *, size: torch.Tensor | None = None) -> None:
+    """To 1e-5; sums of many terms round at their size, or that of what they are a part of."""
+    largest = max(1.0, (expected if size is None else size).abs().max().item())
+    torch.testing.assert_close(found.detach(), expected.detach(), atol=1e-5 * largest, rtol=0)

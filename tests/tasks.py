@@ -20,10 +20,16 @@ def hang() -> None:
     ctypes.PyDLL(None).sleep(HANG)
 
 
-def die_while_sending() -> np.ndarray:
+def die_while_sending() -> bytes:
     """A result that takes a while to send, and death in the middle of it."""
     threading.Thread(target=_die_in, args=["_send"], daemon=True).start()
-    return np.zeros(100_000_000, np.uint8)
+    return bytes(100_000_000)
+
+
+def die_while_sharing() -> np.ndarray:
+    """The same for one that passes through shared memory."""
+    threading.Thread(target=_die_in, args=["_write_array"], daemon=True).start()
+    return np.ones(100_000_000, np.uint8)
 
 
 def _die_in(function: str) -> None:
@@ -41,6 +47,7 @@ ACTIONS = {
     "hang": hang,
     "sleep": lambda: time.sleep(HANG),
     "send": die_while_sending,
+    "share": die_while_sharing,
 }
 
 
@@ -64,6 +71,20 @@ def row(context: torch.Tensor, item: int) -> dict[str, object]:
 
 def small_tensor(item: int) -> torch.Tensor:
     return torch.full((3,), item)
+
+
+def large(item: int) -> dict[str, object]:
+    """Arrays and tensors beyond what passes through a pipe, of sizes that leave gaps between them."""
+    numbers = torch.arange(1_000_001) + item
+    return {"bytes": numbers.to(torch.uint8), "small": numbers[:3], "doubles": numbers.double().numpy()}
+
+
+def signals_left_alone(item: object) -> list[int]:
+    """Those that do not reach this process: they are sent to it, and it goes on."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    return numbers
 
 
 def process(item: object) -> int:

@@ -9,7 +9,7 @@ import tiny
 import torch
 from tiny import image_config, noise, shaken, temporal_config
 
-from coca_video.checkpoint import load_checkpoint, load_state, save_checkpoint, saved_checkpoints
+from coca_video.checkpoint import load_checkpoint, save_checkpoint, saved_checkpoints
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing, Resize
 from coca_video.errors import InputError
@@ -20,7 +20,6 @@ from coca_video.models.coca import CoCa
 
 PREPROCESSING = Preprocessing(resize=Resize("squash"), mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
 TOKENIZER = Tokenizer.train(["a fox jumps over a fence", "a fox sleeps"] * 3, vocab_size=307)
-STATE = {"step": 7, "optimizer": {"moment": torch.arange(3.0)}}
 
 
 def coca(**changes) -> CoCa:
@@ -31,12 +30,11 @@ def save(path: Path, model: CoCa, **changes) -> Path:
     save_checkpoint(
         path,
         config=model.config,
-        weights=model.state_dict(),
         **{
+            "weights": model.state_dict(),
             "tokenizer": TOKENIZER,
             "preprocessing": PREPROCESSING,
             "trained_on": ["data/pictures", "data/clips.jsonl"],
-            "state": STATE,
             **changes,
         },
     )
@@ -87,9 +85,22 @@ def test_weights_keep_their_layout(tmp_path):
     assert stem.is_contiguous(memory_format=torch.channels_last) and not stem.is_contiguous()
 
 
-def test_the_state_comes_back(saved):
-    state = load_state(saved)
-    assert state["step"] == 7 and torch.equal(state["optimizer"]["moment"], torch.arange(3.0))
+def test_views_are_saved_as_what_they_show(tmp_path):
+    """An average kept in one block of memory, say."""
+    model = coca()
+    block = torch.cat([weight.flatten() for weight in model.state_dict().values()])
+    sizes = [weight.numel() for weight in model.state_dict().values()]
+    views = {
+        name: part.view(weight.shape)
+        for (name, weight), part in zip(model.state_dict().items(), block.split(sizes))
+    }
+    plain, viewing = save(tmp_path / "plain", model), save(tmp_path / "viewing", model, weights=views)
+    assert load_checkpoint(plain).hash == load_checkpoint(viewing).hash
+
+
+def test_a_training_state_of_an_older_version_is_passed_over(saved):
+    torch.save({"step": 7}, saved / "state.pt")
+    assert load_checkpoint(saved).path == saved
 
 
 def test_the_hash_names_the_weights(tmp_path, saved):
@@ -106,7 +117,6 @@ def test_saving_over_an_older_one(tmp_path, saved):
     assert all(torch.equal(loaded[name], value) for name, value in coca(seed=1).state_dict().items())
     assert sorted(file.name for file in saved.iterdir()) == [
         "config.json",
-        "state.pt",
         "tokenizer.json",
         "weights.safetensors",
     ]
@@ -124,6 +134,13 @@ def test_what_a_crash_left_is_no_checkpoint(tmp_path):
     assert saved_checkpoints(tmp_path) == [first, second]
     assert load_checkpoint(tmp_path).path == second
     assert sorted(path.name for path in checkpoints.iterdir()) == ["step-0000004", "step-0000008"]
+
+
+def test_checkpoints_are_ordered_by_their_steps(tmp_path):
+    names = ["step-9999999", "step-10000000", "step-0000004.tmp", "step-of-dance", "notes"]
+    for name in names:
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [path.name for path in saved_checkpoints(tmp_path)] == names[:2]
 
 
 @pytest.mark.parametrize("adaptor", Adaptor)
@@ -236,21 +253,3 @@ def test_another_config(saved, change, expected):
 def test_a_config_of_something_else(saved, content):
     (saved / "config.json").write_text(content)
     assert refusal(saved).startswith(f"{saved / 'config.json'}: not a coca_video checkpoint's config")
-
-
-@pytest.mark.parametrize("num_bytes", [None, 0, 10, 400])
-def test_a_truncated_state(saved, num_bytes):
-    file = saved / "state.pt"
-    content = file.read_bytes()
-    file.unlink()
-    if num_bytes is not None:
-        file.write_bytes(content[:num_bytes])
-    with pytest.raises(InputError, match=re.escape(f"{file}: missing or damaged")) as caught:
-        load_state(saved)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_state_that_would_run_code_is_refused(saved):
-    torch.save({"step": Path("/tmp")}, saved / "state.pt")
-    with pytest.raises(InputError, match="state.pt: missing or damaged"):
-        load_state(saved)

@@ -2,10 +2,11 @@ import math
 
 import pytest
 import reference
+import shared_losses
 import torch
 import torch.nn.functional as F
 from memory import largest_tensor
-from processes import contrastive_losses, in_processes
+from processes import in_processes
 from tiny import noise
 
 from coca_video.losses import caption_loss, contrastive_loss
@@ -91,8 +92,20 @@ def test_similarities_are_never_all_held(shared):
     assert largest == TILE_SIZE**2
 
 
-def test_processes_share_their_batches(tmp_path):
-    in_processes(tmp_path, contrastive_losses)
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_processes_share_their_batches(num_processes, tmp_path):
+    works = (shared_losses.contrastive_losses, shared_losses.no_pairs_at_all, shared_losses.caption_losses)
+    in_processes(tmp_path, *works, num_processes=num_processes)
+
+
+@pytest.mark.parametrize("groups", [None, torch.tensor([0, 1, 0, 0, 1])])
+def test_alone_a_ring_changes_nothing(groups):
+    results = []
+    for ring in (False, True):
+        loss = contrastive_loss(*(given := embeddings()), groups=groups, ring=ring)
+        results.append([loss, *torch.autograd.grad(loss, given)])
+    for held, ring in zip(*results):
+        assert torch.equal(held, ring)
 
 
 def packed(
@@ -147,6 +160,32 @@ def test_caption_loss_predicts_the_targets():
 def test_caption_loss_without_a_token():
     with pytest.raises(ValueError, match=r"needs at least one row, got x of shape \(0, 7\)"):
         caption_loss(torch.zeros(0, 7), torch.eye(7), torch.zeros(0, dtype=torch.long))
+
+
+@pytest.mark.parametrize("divisor", [10.0, torch.tensor(10.0), torch.tensor(10.0, dtype=torch.float64)])
+def test_caption_loss_of_a_part_of_a_batch(divisor):
+    """Two parts of a batch of ten tokens, of which the second has none."""
+    features, vocabulary, targets = noise(10, 5), noise(11, 5, seed=1), torch.arange(10)
+
+    def in_parts(features: torch.Tensor, vocabulary: torch.Tensor) -> torch.Tensor:
+        parts = [slice(0, 7), slice(7, 10), slice(10, 10)]
+        losses = [caption_loss(features[at], vocabulary, targets[at], divisor=divisor) for at in parts]
+        assert {loss.dtype for loss in losses} == {torch.float32}
+        return sum(losses)
+
+    reference.assert_equal_with_gradients(
+        in_parts,
+        lambda features, vocabulary: caption_loss(features, vocabulary, targets),
+        features,
+        vocabulary,
+    )
+
+
+def test_a_part_without_a_token_has_a_gradient():
+    features, vocabulary = noise(0, 5), noise(11, 5)
+    loss = caption_loss(features, vocabulary, torch.zeros(0, dtype=torch.long), divisor=3.0)
+    of_features, of_vocabulary = torch.autograd.grad(loss, (features, vocabulary))
+    assert loss == 0 and of_features.shape == (0, 5) and torch.equal(of_vocabulary, torch.zeros(11, 5))
 
 
 def test_the_scores_of_the_vocabulary_are_never_all_held():

@@ -6,10 +6,13 @@ from pkgutil import resolve_name
 # Imported only when called: `--help` needs no torch.
 COMMANDS = {
     "train": "train a model, or continue an interrupted run",
+    "submit": "train as a job of a cluster (SLURM), which goes on after preemption and time limits",
+    "plan": "which settings of a recipe fit some accelerators; hours and cost",
     "evaluate": "a checkpoint's figures on a benchmark",
     "report": "one table out of many results, published figures beside them",
     "caption": "what a video shows, as a whole and frame by frame",
     "prepare": "a public data set, or one's own, as manifests; what is missing",
+    "pack": "the videos and pictures of a manifest as WebDataset shards",
     "scan": "find the videos that cannot be decoded whole",
     "convert": "open_clip checkpoints, in and out",
     "benchmark": "measure speed and memory",

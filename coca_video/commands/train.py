@@ -1,9 +1,11 @@
 """`tools/train.py`: a recipe's data, model and settings, wired together and trained."""
 
 import json
+import math
 import re
 import sys
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,53 +13,67 @@ import torch
 
 from coca_video.checkpoint import Checkpoint, saved_checkpoints
 from coca_video.cli import load_config, pick_device
+from coca_video.commands.evaluations import open_evaluations
 from coca_video.config import TrainConfig
-from coca_video.data.loader import BatchStream, Kind, Source, open_source
+from coca_video.data.loader import BatchStream, Kind, Mixing, Source, open_source
 from coca_video.data.sampling import Sampling
 from coca_video.data.tokenizer import Tokenizer
-from coca_video.data.transforms import Augmentation
+from coca_video.data.transforms import Augmentation, Preprocessing
 from coca_video.errors import InputError
 from coca_video.evaluation.embedding import cached_source
 from coca_video.files import write_whole
 from coca_video.loading import load
 from coca_video.models.coca import CoCa, CoCaConfig
+from coca_video.ops.distributed import by_first, joined, num_processes, rank, wait_for_all
 from coca_video.training.compute import check
 from coca_video.training.loop import LoopConfig, train
 from coca_video.training.optim import GroupConfig, group_of
 from coca_video.training.regimes import Phase, Regime, plan_phases, reached_parameters
+from coca_video.training.signals import Ending
 from coca_video.training.state import TrainingState
 
 # What may differ between the start of a run and its continuation.
 FREE_KEYS = {
     "output",
     "data.num_workers",
+    "data.timeout",
+    "data.max_bad_share",
     "device",
+    "evaluations",
     "loop.save_every",
+    "loop.save_in_background",
     "loop.keep_last",
+    "loop.evaluate_every",
     # These change no more than roundings, and a run that ran out of memory must be able to go on.
     "loop.compute.micro_batch_size",
     "loop.compute.recompute",
     "loop.compute.compile",
+    "loop.loss.ring",
 }
+FREE_PARTS = ("loop.parallel.", "loop.log.")
 SETTINGS_NAME = "settings.json"
+PATIENCE = timedelta(hours=2)  # with other processes
 
 
 def main() -> int:
     config = load_config(TrainConfig, "train", sys.argv[1:])
-    output = Path(config.output)
-    _check_same_settings(config, output)
-    _check_init_is_given(config)
     device = pick_device(config.device)
+    with joined(device, timeout=PATIENCE):
+        return _train(config, device)
+
+
+def _train(config: TrainConfig, device: torch.device) -> int:
+    output = Path(config.output)
+    _check_init_is_given(config)
     torch.manual_seed(config.loop.seed)  # of all new weights, an adaptor's on top of init's too
     init = _load_init(config)
     preprocessing = init.preprocessing if init else config.data.preprocessing
-    shared = {
-        "frame_size": config.data.frame_size,
-        "preprocessing": preprocessing,
-        "reduced_decoding": config.data.reduced_decoding,
-    }
-    sources = [open_source(source, **shared) for source in config.data.sources]
+    sources = _open_sources(config, preprocessing)
     model, tokenizer = (init.model, init.tokenizer) if init else _new_model(config, sources)
+    stream = _open_stream(config, sources, tokenizer, max_length=model.config.text.context_length)
+    config.loop.num_steps = len(stream)
+    _check_same_settings(config, output)
+    check(model, config.loop.compute)
     state = TrainingState(
         model,
         tokenizer,
@@ -67,25 +83,62 @@ def main() -> int:
         ema_decay=config.loop.ema_decay,
         trained_on=_trained_on(config, init),
         device=device,
+        watch=config.loop.watch,
+        parallel=config.loop.parallel,
+        precision=config.loop.compute.precision,
     )
-    check(model, config.loop.compute)
     if config.data.token_cache is not None:
         _check_token_cache(config, state)
-    stream = BatchStream(
-        sources,
-        config.data.sources,
-        tokenizer,
-        max_length=model.config.text.context_length,
-        num_batches=config.loop.num_steps,
-        seed=config.loop.seed,
-    )
-    _write_settings(config, output)
-    print(_summary(config, sources, state, init), file=sys.stderr)
+    evaluate = open_evaluations(config, device)
+    wait_for_all()  # all have looked at the settings of the run before
+    if rank() == 0:
+        _write_settings(config, output)
+        print(_summary(config, sources, state, init, stream), file=sys.stderr)
     if config.data.token_cache is not None:
         stream.sources = _cached(config, sources, model)
-    finished = train(state, stream, config.loop, output=output, num_workers=config.data.num_workers)
-    print(f"{output}: {'finished' if finished else 'stopped and saved'} after step {state.step}")
-    return 0 if finished else 130
+    ending = train(state, stream, config.loop, config.data, output=output, evaluate=evaluate)
+    if rank() == 0:
+        how = "finished" if ending is Ending.finished else "stopped and saved"
+        print(f"{output}: {how} after step {state.step}")
+    return ending.exit_code
+
+
+def _open_sources(config: TrainConfig, preprocessing: Preprocessing) -> list[Source]:
+    shared = {
+        "frame_size": config.data.frame_size,
+        "preprocessing": preprocessing,
+        "reduced_decoding": config.data.reduced_decoding,
+    }
+    return [open_source(source, **shared) for source in config.data.sources]
+
+
+def _open_stream(
+    config: TrainConfig, sources: list[Source], tokenizer: Tokenizer, *, max_length: int
+) -> BatchStream:
+    loop, data = config.loop, config.data
+    num_steps = None if loop.num_epochs else loop.num_steps
+    if loop.num_samples:
+        num_steps = math.ceil(loop.num_samples / _mean_batch_size(config))
+    return BatchStream(
+        sources,
+        data.sources,
+        tokenizer,
+        max_length=max_length,
+        num_batches=num_steps,
+        seed=loop.seed,
+        mixing=data.mixing,
+        num_epochs=loop.num_epochs,
+        rank=rank(),
+        num_ranks=num_processes(),
+    )
+
+
+def _mean_batch_size(config: TrainConfig) -> float:
+    sizes = [source.batch_size for source in config.data.sources]
+    if config.data.mixing is Mixing.together:
+        return sum(sizes)
+    weights = [source.weight for source in config.data.sources]
+    return sum(size * weight for size, weight in zip(sizes, weights)) / sum(weights)
 
 
 def _phases(config: LoopConfig, model: CoCaConfig) -> list[Phase]:
@@ -140,7 +193,11 @@ def _trained_on(config: TrainConfig, init: Checkpoint | None) -> list[str]:
 
 
 def _summary(
-    config: TrainConfig, sources: list[Source], state: TrainingState, init: Checkpoint | None
+    config: TrainConfig,
+    sources: list[Source],
+    state: TrainingState,
+    init: Checkpoint | None,
+    stream: BatchStream,
 ) -> str:
     """What is about to happen: a line on the run, on each of its phases, and on new weights."""
     sizes = {name: parameter.numel() for name, parameter in state.model.named_parameters()}
@@ -152,10 +209,20 @@ def _summary(
     counts = zip(sources, config.data.sources)
     data = " and ".join(f"{len(source)} {each.kind.value}" for source, each in counts)
     lines = [f"{config.output}: {total / 1e6:.1f}M parameters{start}, {data}, on {state.device}"]
+    if num_processes() > 1:
+        lines.append(_division(config, stream))
     lines += [phase.summary(state.model) for phase in state.phases]
     if init and init.new_weights:
         lines.append(f"new weights: {_named_together(init.new_weights, state.model)}")
     return "\n".join(lines)
+
+
+def _division(config: TrainConfig, stream: BatchStream) -> str:
+    """'batches of 128 over 2 processes (ddp): 64 rows each, in 4 micro-batches of 16'."""
+    rows, micro = math.ceil(stream.batch_size / num_processes()), config.loop.compute.micro_batch_size
+    how = f"{num_processes()} processes ({config.loop.parallel.sharing.value})"
+    parts = f", in {math.ceil(rows / micro)} micro-batches of {min(micro, rows)}" if micro else ""
+    return f"batches of {stream.batch_size} over {how}: {rows} rows each{parts}"
 
 
 def _named_together(weights: list[str], model: CoCa) -> str:
@@ -186,7 +253,7 @@ def _load_init(config: TrainConfig) -> Checkpoint | None:
     start = saved[-1] if saved else config.init  # a run that has begun needs its init no more
     if start is None:
         return None
-    init = load(start, temporal=config.model.temporal)
+    init = load(start, temporal=config.model.temporal, image_size=config.model.image.image_size)
     found, wanted = _plain(init.model.config), _plain(config.model)
     wanted["text"]["vocab_size"] = found["text"]["vocab_size"]
     for key, (has, asks) in _differences(found, wanted).items():
@@ -218,8 +285,11 @@ def _read_tokenizer(config: TrainConfig) -> Tokenizer:
 
 
 def _learn_tokenizer(config: TrainConfig, sources: list[Source]) -> Tokenizer:
-    corpus = (caption for source in sources for caption in source.texts())
-    return Tokenizer.train(corpus, vocab_size=config.model.text.vocab_size)
+    def learn() -> str:
+        corpus = (caption for source in sources for caption in source.texts())
+        return Tokenizer.train(corpus, vocab_size=config.model.text.vocab_size).to_json()
+
+    return Tokenizer(by_first(learn))
 
 
 def _check_same_settings(config: TrainConfig, output: Path) -> None:
@@ -232,7 +302,7 @@ def _check_same_settings(config: TrainConfig, output: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: the settings of this folder's run cannot be read ({error})") from error
     for key, (was, now) in _differences(before, _plain(config)).items():
-        if key not in FREE_KEYS:
+        if key not in FREE_KEYS and not key.startswith(FREE_PARTS):
             raise InputError(
                 f"{output}: holds a run with {key} = {was}, not {now}; set output= to another folder"
             )

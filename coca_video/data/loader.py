@@ -1,61 +1,67 @@
-"""From sources on disk to a stream of training batches whose n-th batch depends on (seed, n) alone."""
+"""From sources on disk to a stream of training batches whose n-th batch depends on (seed, n) alone.
 
-import hashlib
+Of several processes each has its share of every batch, and all shares together are the batch of one process:
+a run may go on with another number of them, and neither loses nor repeats a sample.
+"""
+
 import random
-import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import Enum
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from coca_video.data.manifest import ClipRecord, read_manifest
-from coca_video.data.pictures import read_picture
+from coca_video.data.bad_samples import BadSample, Unreadable
+from coca_video.data.mixing import Alternating, Mixing, Together, shares
+from coca_video.data.order import Order
 from coca_video.data.samples import Batch, Sample, collate
-from coca_video.data.sampling import Sampling, sample_frames
-from coca_video.data.shards import PictureRecord, read_pictures
+from coca_video.data.sources import (
+    Bucket,
+    Clips,
+    FrameChoice,
+    Kind,
+    Pictures,
+    Shards,
+    Source,
+    SourceConfig,
+    open_source,
+    shuffle_window,
+)
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
-from coca_video.data.views import record_frames, record_origin
+from coca_video.data.workers import Failure, run_killable
 from coca_video.errors import InputError
 
-Item = TypeVar("Item")
-
-
-class Kind(str, Enum):
-    pictures = "pictures"  # a folder of WebDataset shards
-    clips = "clips"  # a manifest of video files
-
-
-@dataclass
-class SourceConfig:
-    kind: Kind
-    path: str
-    batch_size: int = 256  # samples of this source in each batch
-    num_frames: int = 1
-    sampling: Sampling = Sampling.segment_random
-    stride: int = 1  # frames from one to the next, for dense sampling
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "num_frames", "stride"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.kind is Kind.pictures and self.num_frames != 1:
-            raise ValueError(f"num_frames must be 1 for pictures, got {self.num_frames}")
+__all__ = [
+    "Batch",
+    "BatchStream",
+    "Bucket",
+    "Clips",
+    "DataConfig",
+    "FrameChoice",
+    "Kind",
+    "Mixing",
+    "Pictures",
+    "Shards",
+    "Source",
+    "SourceConfig",
+    "open_source",
+    "training_batches",
+]
 
 
 @dataclass
 class DataConfig:
     sources: list[SourceConfig]
     frame_size: int = 64  # pixels at which frames wait for augmentation
-    num_workers: int = 1
+    num_workers: int = 1  # that read, for each process that trains; 0: the training process reads
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     reduced_decoding: bool = False  # see Clips
     token_cache: str | None = None  # a folder: a frozen image encoder encodes each frame once for all runs
+    mixing: Mixing = Mixing.together
+    max_bad_share: float = 0.01  # of the samples: with more that cannot be read, the run ends
+    timeout: float = 60.0  # seconds that a share of a batch may take to read, then each sample of it alone
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -63,121 +69,40 @@ class DataConfig:
         if self.frame_size < 1 or self.num_workers < 0:
             found = f"{self.frame_size} and {self.num_workers}"
             raise ValueError(f"frame_size must be positive and num_workers not negative, got {found}")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ValueError(f"max_bad_share must be in [0, 1], got {self.max_bad_share}")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, got {self.timeout}")
+        if self.mixing is Mixing.together and any(source.weight != 1 for source in self.sources):
+            weights = ", ".join(f"{source.weight:g}" for source in self.sources)
+            raise ValueError(f"the sources' weights {weights} need mixing=alternating, got mixing=together")
 
 
-def one_text(record: PictureRecord | ClipRecord, rng: random.Random | None) -> str:
-    """Any of a record's texts; without `rng` the first."""
-    return rng.choice(record.texts) if rng and len(record.texts) > 1 else record.text
+@dataclass(frozen=True)
+class Row:
+    """A place in a batch, and what is to be read there."""
 
-
-class Source:
-    """A finite set of samples, one a record."""
-
-    records: Sequence[PictureRecord | ClipRecord]
-    frame_size: int
-    preprocessing: Preprocessing
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def texts(self) -> list[str]:
-        return [text for record in self.records for text in record.texts]
-
-    def sample(self, index: int, rng: random.Random | None) -> Sample:
-        """`rng` decides what is random about a sample: which frames, and which of several texts."""
-        record, frames = self.records[index], self.frames(index, rng)
-        return Sample(frames, one_text(record, rng), self.key(index), record.labels)
-
-    def key(self, index: int) -> str:
-        """Names the sample in messages."""
-        raise NotImplementedError
-
-    def frames(self, index: int, rng: random.Random | None) -> Tensor:
-        """uint8 't c h w', resized to frame_size. Without `rng` always the same."""
-        raise NotImplementedError
-
-    def origin(self, index: int) -> dict[str, Any]:
-        """All that `frames` without `rng` depend on, in JSON's terms; nothing is decoded."""
-        return {"frame_size": self.frame_size, "preprocessing": asdict(self.preprocessing)}
-
-
-class Pictures(Source):
-    """Pictures of WebDataset shards, kept encoded in memory: a picture is a video of one frame."""
-
-    def __init__(self, path: Path, *, frame_size: int, preprocessing: Preprocessing):
-        self.path = path
-        self.records: list[PictureRecord] = read_pictures(path)
-        self.frame_size, self.preprocessing = frame_size, preprocessing
-
-    def key(self, index: int) -> str:
-        return self.records[index].key
-
-    def frames(self, index: int, rng: random.Random | None) -> Tensor:
-        record = self.records[index]
-        picture = read_picture(record.encoded, name=f"{self.path}: {record.key}")
-        return self.preprocessing.resized(picture, size=self.frame_size)
-
-    def origin(self, index: int) -> dict[str, Any]:
-        digest = hashlib.sha256(self.records[index].encoded).hexdigest()
-        return super().origin(index) | {"picture": digest}
-
-
-class Clips(Source):
-    """Video files and pictures of a manifest; only the sampled frames are read.
-
-    reduced_decoding: the decoder scales frames down to what the preprocessing needs at least. Less work for
-        large frames, but its filter is not the preprocessing's: pixels differ a little.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        frame_size: int,
-        preprocessing: Preprocessing,
-        num_frames: int,
-        sampling: Sampling,
-        stride: int = 1,
-        reduced_decoding: bool = False,
-    ):
-        self.records: list[ClipRecord] = read_manifest(path)
-        for record in self.records:
-            if not record.path.exists():
-                raise InputError(f"{path}: names {record.path}, which does not exist")
-        self.frame_size, self.preprocessing = frame_size, preprocessing
-        self.sampling = {"num_samples": num_frames, "sampling": sampling, "stride": stride}
-        self.reduced_decoding = reduced_decoding
-
-    def key(self, index: int) -> str:
-        return str(self.records[index].path)
-
-    def frames(self, index: int, rng: random.Random | None) -> Tensor:
-        choose = partial(sample_frames, rng=rng, **self.sampling)
-        shorter_side = self.frame_size if self.reduced_decoding else None
-        frames = record_frames(self.records[index], choose, shorter_side=shorter_side)
-        return self.preprocessing.resized(frames, size=self.frame_size)
-
-    def origin(self, index: int) -> dict[str, Any]:
-        reading = self.sampling | {"reduced_decoding": self.reduced_decoding}
-        return super().origin(index) | record_origin(self.records[index]) | reading
-
-
-def open_source(
-    config: SourceConfig, *, frame_size: int, preprocessing: Preprocessing, reduced_decoding: bool = False
-) -> Source:
-    shared = {"frame_size": frame_size, "preprocessing": preprocessing}
-    if config.kind is Kind.pictures:
-        return Pictures(Path(config.path), **shared)
-    frames = {"num_frames": config.num_frames, "sampling": config.sampling, "stride": config.stride}
-    return Clips(Path(config.path), **frames, **shared, reduced_decoding=reduced_decoding)
+    number: int  # within the batch of all processes
+    source: int
+    index: int  # within the source
 
 
 class BatchStream(Dataset[Batch]):
-    """Item n is training batch n, a pure function of (seed, n): a resumed run reads on where it stopped.
+    """Item n is a process' share of batch n, a pure function of (seed, n): a resumed run reads on where it
+    stopped.
 
-    Every batch holds samples of each source, as many as its batch_size says: pictures beside clips, so that
-    neither the batch's statistics nor its negatives tell them apart. Each source is shuffled anew every
-    epoch of its own and read without repetition.
+    Together, every batch holds samples of each source, as many as its batch_size says: pictures beside
+    clips, so that neither the batch's statistics nor its negatives tell them apart. Alternating, it is of one
+    source.
+    Each source is shuffled anew every epoch of its own and read without repetition, see `order.Order`.
+
+    A sample that cannot be read is left out, and in the batch's list of these. A share without any sample is
+    a filler, so that all processes have something to compute.
+
+    num_batches: the most, None without a limit.
+    num_epochs: each source is read so many times, then it ends; batches at its end are shorter. None: without
+        end.
+    Raises InputError where a batch would hold a sample twice, or be smaller than the number of processes.
     """
 
     def __init__(
@@ -187,62 +112,149 @@ class BatchStream(Dataset[Batch]):
         tokenizer: Tokenizer,
         *,
         max_length: int,
-        num_batches: int,
+        num_batches: int | None,
         seed: int,
+        mixing: Mixing = Mixing.together,
+        num_epochs: int | None = None,
+        rank: int = 0,
+        num_ranks: int = 1,
     ):
+        if num_batches is None and num_epochs is None:
+            raise ValueError("a stream needs num_batches or num_epochs")
         for source, config in zip(sources, configs):
-            if config.batch_size > len(source):
-                found = f"batch_size {config.batch_size} exceeds its {len(source)} samples"
-                raise InputError(f"{config.path}: {found}")
-        self.sources, self.configs, self.tokenizer = sources, configs, tokenizer
-        self.max_length, self.num_batches, self.seed = max_length, num_batches, seed
+            _check_size(source, config, is_finite=num_epochs is not None)
+        self.sources, self.tokenizer, self.max_length, self.seed = sources, tokenizer, max_length, seed
+        self.rank, self.num_ranks = rank, num_ranks
+        self.batch_size = _batch_size(configs, mixing, num_ranks)
+        self._orders = [
+            _order(source, config, seed=f"{seed} order {which}")
+            for which, (source, config) in enumerate(zip(sources, configs))
+        ]
+        limits = None if num_epochs is None else [num_epochs * len(source) for source in sources]
+        self._plan = _plan(configs, mixing, limits)
+        most = [num for num in (num_batches, self._plan.num_batches) if num is not None]
+        self.num_batches = min(most)
 
     def __len__(self) -> int:
         return self.num_batches
 
-    def __getitem__(self, step: int) -> Batch:
-        rng = random.Random(f"{self.seed} sample {step}")
-        samples = []
-        for which, (source, config) in enumerate(zip(self.sources, self.configs)):
-            positions = range(step * config.batch_size, (step + 1) * config.batch_size)
-            samples += [source.sample(self._index(which, position), rng) for position in positions]
-        return collate(samples, self.tokenizer, max_length=self.max_length)
+    def __getitem__(self, number: int) -> Batch:
+        rows = self.rows(number)
+        return self.collate(rows, [self.read(number, row) for row in rows])
 
-    def _index(self, which: int, position: int) -> int:
-        epoch, within = divmod(position, len(self.sources[which]))
-        return _order(len(self.sources[which]), f"{self.seed} order {which} {epoch}")[within]
+    @property
+    def problems(self) -> list[BadSample]:
+        """Shards that are cut short: what is lost of the sources as a whole."""
+        return [problem for source in self.sources for problem in source.problems]
+
+    def samples_before(self, number: int) -> int:
+        """How many samples the batches before this one have, all processes' and bad ones included."""
+        return self._plan.samples_before(number)
+
+    def rows(self, number: int) -> list[Row]:
+        """What this process' share of a batch is made of."""
+        positions = self._plan.positions(number)
+        counts = [len(each) for each in positions]
+        own = shares(counts, rank=self.rank, num_ranks=self.num_ranks, turn=number)
+        return [
+            Row(sum(counts[:which]) + i, which, self._orders[which].index(positions[which][i]))
+            for which, share in enumerate(own)
+            for i in share
+        ]
+
+    def read(self, number: int, row: Row) -> Sample | BadSample:
+        """A sample of batch `number`. It has a random generator of its own, whoever reads it."""
+        rng = random.Random(f"{self.seed} sample {number} {row.number}")
+        try:
+            return self.sources[row.source].sample(row.index, rng)
+        except Unreadable as error:
+            return self.bad_sample(row, error.kind, str(error))
+
+    def bad_sample(self, row: Row, kind: str, reason: str) -> BadSample:
+        source = self.sources[row.source]
+        return BadSample(source.path, source.key(row.index), kind, reason)
+
+    def collate(self, rows: list[Row], found: list[Sample | BadSample]) -> Batch:
+        bad = [each for each in found if isinstance(each, BadSample)]
+        pairs = [(row.number, each) for row, each in zip(rows, found) if isinstance(each, Sample)]
+        numbers, samples = zip(*(pairs or [(0, self.sources[0].filler())]))
+        batch = collate(list(samples), self.tokenizer, max_length=self.max_length)
+        return replace(batch, rows=list(numbers), bad=bad, is_filler=not pairs)
 
 
-@lru_cache(maxsize=64)  # a batch asks for one position at a time
-def _order(num: int, seed: str) -> list[int]:
-    """A shuffled range."""
-    order = list(range(num))
-    random.Random(seed).shuffle(order)
-    return order
+def _check_size(source: Source, config: SourceConfig, *, is_finite: bool) -> None:
+    if not len(source):
+        raise InputError(f"{config.path}: holds no sample; it needs at least one")
+    if config.batch_size > len(source) and not (is_finite or config.resample):
+        raise InputError(f"{config.path}: batch_size {config.batch_size} exceeds its {len(source)} samples")
 
 
-def training_batches(stream: BatchStream, *, first: int, num_workers: int) -> Iterator[Batch]:
-    """The stream from batch `first` on, built in worker processes."""
-    return load_items(stream, range(first, len(stream)), num_workers=num_workers)
+def _batch_size(configs: list[SourceConfig], mixing: Mixing, num_ranks: int) -> int:
+    """Of a batch of all processes; of the largest, where they alternate."""
+    sizes = [config.batch_size for config in configs]
+    if mixing is Mixing.together:
+        sizes = [sum(sizes)]
+    if min(sizes) < num_ranks:
+        parts = " + ".join(str(config.batch_size) for config in configs)
+        found = f"{parts} = {sizes[0]}" if mixing is Mixing.together and len(configs) > 1 else str(min(sizes))
+        hint = "each needs one; batch_size is that of all processes together"
+        raise InputError(f"data.sources: a batch of {found} samples for {num_ranks} processes: {hint}")
+    return max(sizes)
 
 
-def load_items(dataset: Dataset[Item], order: Sequence[int], *, num_workers: int) -> Iterator[Item]:
-    """The items of a dataset in this order, built in worker processes."""
-    items = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=order,
-        num_workers=num_workers,
-        prefetch_factor=2 if num_workers else None,
-        worker_init_fn=_leave_signals_to_the_parent,
+def _order(source: Source, config: SourceConfig, *, seed: str) -> Order:
+    length = None if config.bucket is Bucket.none else partial(source.length, bucket=config.bucket)
+    window = shuffle_window(source, config)
+    settings = {"window": window, "batch_size": config.batch_size, "resample": config.resample}
+    return Order(source.sizes, seed, length=length, **settings)
+
+
+def _plan(configs: list[SourceConfig], mixing: Mixing, limits: list[int] | None) -> Together | Alternating:
+    sizes = [config.batch_size for config in configs]
+    if mixing is Mixing.together:
+        return Together(sizes, limits)
+    return Alternating(sizes, [config.weight for config in configs], limits)
+
+
+def training_batches(
+    stream: BatchStream, *, first: int, num_workers: int, timeout: float = 60.0
+) -> Iterator[Batch]:
+    """The stream from batch `first` on, read in processes that a hanging or crashing decoder may take along.
+
+    A batch that takes longer than `timeout` seconds, or costs its process, is read sample by sample, and what
+    fails alone is left out. Without workers this process reads, with no limit of time.
+    Closing the iterator ends the workers.
+    """
+    numbers = range(first, len(stream))
+    loaded = run_killable(
+        _batch, numbers, context=stream, num_workers=num_workers, timeout=timeout, look_ahead=2
     )
-    try:
-        yield from items
-    except InputError as error:  # torch puts a worker's traceback before the message
-        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
+    with closing(loaded):
+        for number, found in loaded:
+            if isinstance(found, Failure):
+                found = _one_by_one(stream, number, found, num_workers=num_workers, timeout=timeout)
+            yield found
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C and SIGTERM may reach the whole process group: the loop needs its workers to end the step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _batch(stream: BatchStream, number: int) -> Batch:
+    return stream[number]
+
+
+def _read(stream: BatchStream, place: tuple[int, Row]) -> Sample | BadSample:
+    return stream.read(*place)
+
+
+def _one_by_one(
+    stream: BatchStream, number: int, failure: Failure, *, num_workers: int, timeout: float
+) -> Batch:
+    if failure.kind == "error":  # not of a sample: these are in the batch's list
+        raise InputError(failure.reason)
+    rows = stream.rows(number)
+    places = [(number, row) for row in rows]
+    loaded = run_killable(_read, places, context=stream, num_workers=num_workers, timeout=timeout)
+    with closing(loaded):
+        found = [
+            stream.bad_sample(row, one.kind, one.reason) if isinstance(one, Failure) else one
+            for row, (_, one) in zip(rows, loaded)
+        ]
+    return stream.collate(rows, found)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from coca_video.data.bad_samples import BadSample
 from coca_video.data.tokenizer import Tokenizer
 
 
@@ -18,6 +19,7 @@ class Sample:
     key: str  # names the sample in messages: a path or a shard key
     labels: dict[str, str] = field(default_factory=dict)
     tokens: Tensor | None = None  # float 't n d', in place of frames
+    group: str | None = None  # equal for texts that say the same; None: the text itself
 
     def __post_init__(self) -> None:
         if (self.frames is None) == (self.tokens is None):
@@ -49,9 +51,12 @@ class Batch:
     frame_mask: Tensor  # bool 'b t', True = real
     ids: Tensor  # int 'b l'
     text_mask: Tensor  # bool 'b l', True = real
-    groups: Tensor  # int64 'b': a hash of the text, the same in every process
+    groups: Tensor  # int64 'b': a hash of each sample's group, the same in every process
     keys: list[str]
     tokens: Tensor | None = None  # float 'b t n d', zeros where frame_mask is False
+    rows: list[int] = field(default_factory=list)  # the samples' places in the batch of all processes
+    bad: list[BadSample] = field(default_factory=list)  # what could not be read, and is not in the batch
+    is_filler: bool = False  # one black frame where a process has no sample: its loss must not count
 
     def __post_init__(self) -> None:
         if (self.frames is None) == (self.tokens is None):
@@ -67,6 +72,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.frame_mask)
 
+    @property
+    def num_real(self) -> int:
+        """Samples, of which a filler has none."""
+        return 0 if self.is_filler else len(self)
+
+    @property
+    def num_seen(self) -> int:
+        """Samples, with those that could not be read."""
+        return self.num_real + len(self.bad)
+
     def to(self, device: torch.device) -> "Batch":
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
@@ -78,13 +93,13 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, *, max_length: int) -> 
     is_encoded = samples[0].tokens is not None
     texts = [sample.text for sample in samples]
     ids, text_mask = tokenizer.encode_batch(texts, max_length=max_length)
-    groups = torch.tensor([text_hash(text) for text in texts])
+    groups = [sample.text if sample.group is None else sample.group for sample in samples]
     return Batch(
         None if is_encoded else content,
         frame_mask,
         ids,
         text_mask,
-        groups,
+        torch.tensor([text_hash(group) for group in groups]),
         keys=[sample.key for sample in samples],
         tokens=content if is_encoded else None,
     )

@@ -1,44 +1,201 @@
-"""Pictures with texts in WebDataset tar shards; the only module that imports webdataset.
+"""Pictures and videos with texts in WebDataset tar shards; the only module that imports webdataset.
 
 A sample is three members of one tar file: `key.png`, `key.txt` (the text) and `key.json` (the labels). What
 others wrote is read too, such as img2dataset's shards of CC3M and CC12M: the picture may be jpg, jpeg or
-webp, there may be no labels, and the text may be "caption" or "text" in `key.json`.
+webp, or there may be a video (mp4, webm, mkv, mov, avi); there may be no labels, and the text may be
+"caption" or "text" in `key.json`, a list of them too. `key.cls` is the label "cls".
+
+webdataset writes; what is read is found by its index (`shard_index.py`), in any order.
 """
 
-import glob
-import json
 import os
-import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import webdataset
+from tqdm import tqdm
 
-from coca_video.data.manifest import check_labels
+from coca_video.data import remote
+from coca_video.data.shard_index import Extent, ShardIndex, cached_index, index_file, read_idx
+from coca_video.data.shard_records import (
+    ShardRecord,
+    describe,
+    encode_record,
+    media_suffix,
+    read_record,
+)
 from coca_video.errors import InputError
 
-PICTURES = ("png", "jpg", "jpeg", "webp")
-TEXTS = ("caption", "text")  # in key.json
+Result = TypeVar("Result")
+
+PictureRecord = ShardRecord  # of a picture
+
+MANY_THREADS = 16  # for indexing: most of it is waiting for disk or network
+MANY_TRIES = 10  # to open a copy before it is removed
+MAX_OPEN = 32  # shards at a time, in each process
 
 
-@dataclass
-class PictureRecord:
-    """One encoded picture, the text that describes it, and what else is known of it."""
+class ShardProblem(NamedTuple):
+    """A shard that ends too early; its samples up to there are in the set."""
 
-    key: str
-    encoded: bytes  # a whole file of its format; png, where this package wrote it
-    text: str
-    labels: dict[str, str]
+    shard: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.shard}: {self.reason}"
+
+
+class ShardSet(Sequence[ShardRecord]):
+    """The samples of many shards, each read where it lies: shard by shard, in the shards' order by name.
+
+    pattern: see `remote.expand`. A shard's index is made once and kept in `cache` (default: the folder in
+    the environment variable COCA_VIDEO_CACHE, else ~/.cache/coca_video/shards); so are copies of remote
+    shards, of at most `max_bytes` together. A remote shard is downloaded to be indexed, unless an index by
+    NVIDIA DALI's wds2idx lies beside it (x.idx for x.tar).
+
+    It can be pickled, and each process opens files of its own; a process reads with one thread at a time.
+    Raises InputError where there is no shard, and for a shard that cannot be read or is no tar file.
+    """
+
+    def __init__(self, pattern: str | Path, *, cache: Path | None = None, max_bytes: int = 100 * 10**9):
+        self.shards = remote.expand(pattern)
+        self._cache, self._max_bytes = cache or default_cache(), max_bytes
+        self._files: OrderedDict[int, BinaryIO] = OrderedDict()
+        self._process = os.getpid()
+        opened = _in_threads(self._open_index, self.shards)
+        self._versions = [version for version, _ in opened]
+        self._indices = [index for _, index in opened]
+        self.sizes = [len(index) for index in self._indices]
+        self._starts = list(accumulate(self.sizes, initial=0))
 
     @property
-    def texts(self) -> list[str]:
-        return [self.text]
+    def problems(self) -> list[ShardProblem]:
+        found = zip(self.shards, self._indices)
+        return [ShardProblem(shard, index.problem) for shard, index in found if index.problem]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, i: int) -> ShardRecord:
+        return self.record(i)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_files": OrderedDict()}
+
+    def record(self, i: int) -> ShardRecord:
+        """Raises InputError, beginning with `key(i)`, for a sample without picture or video, or text."""
+        shard, sample = self._place(i)
+        members, key = self._members(i), self._indices[shard].key(sample)
+        return read_record(key, members, partial(self._read, shard, members), name=self.key(i))
+
+    def key(self, i: int) -> str:
+        """Shard and key, as messages name the sample. Like the following, nothing is read for it."""
+        shard, sample = self._place(i)
+        return f"{self.shards[shard]}: sample {self._indices[shard].key(sample)}"
+
+    def suffix(self, i: int) -> str | None:
+        """Of the picture or video: its format. None where there is neither."""
+        return media_suffix(self._members(i))
+
+    def text_length(self, i: int) -> int | None:
+        """Bytes of the text; None where it is not a member of its own."""
+        extent = self._members(i).get("txt")
+        return extent.size if extent else None
+
+    def version(self, i: int) -> dict[str, str]:
+        """What the sample depends on, in JSON's terms."""
+        shard, sample = self._place(i)
+        key = self._indices[shard].key(sample)
+        return {"shard": self.shards[shard], "version": self._versions[shard], "key": key}
+
+    def texts(self) -> Iterator[str]:
+        """All texts of all samples, in order; no picture is read. Samples whose text is bad are left out."""
+        for i in range(len(self)):
+            members, shard = self._members(i), self._place(i)[0]
+            try:
+                yield from describe(members, partial(self._read, shard, members), name=self.key(i)).texts
+            except InputError:
+                continue
+
+    def _members(self, i: int) -> dict[str, Extent]:
+        shard, sample = self._place(i)
+        return self._indices[shard].members(sample)
+
+    def _place(self, i: int) -> tuple[int, int]:
+        """The number of the shard that sample i lies in, and its number there."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample {i} of {len(self)}")
+        shard = bisect_right(self._starts, i) - 1
+        return shard, i - self._starts[shard]
+
+    def _read(self, shard: int, members: dict[str, Extent], suffix: str) -> bytes:
+        name, extent = self.shards[shard], members[suffix]
+        try:
+            file = self._file(shard)
+            file.seek(extent.offset)
+            content = file.read(extent.size)
+        except OSError as error:
+            raise InputError(f"{name}: cannot read this shard ({error.strerror or error})") from error
+        if len(content) < extent.size:
+            raise InputError(f"{name}: has become shorter: no {extent.size} bytes at byte {extent.offset}")
+        return content
+
+    def _file(self, shard: int) -> BinaryIO:
+        """The shard, open in this process; of many the ones used last stay open."""
+        if self._process != os.getpid():  # a fork's files share their position with the parent's
+            self._files, self._process = OrderedDict(), os.getpid()
+        if shard not in self._files:
+            self._files[shard] = self._open(self.shards[shard], self._versions[shard])
+        self._files.move_to_end(shard)
+        if len(self._files) > MAX_OPEN:
+            self._files.popitem(last=False)[1].close()
+        return self._files[shard]
+
+    def _open(self, shard: str, version: str) -> BinaryIO:
+        for _ in range(MANY_TRIES):
+            try:
+                return open(self._local(shard, version), "rb")
+            except OSError as error:  # or another process needed the room of a copy just now
+                failure = error
+        raise InputError(f"{shard}: cannot read this shard ({failure.strerror or failure})") from failure
+
+    def _local(self, shard: str, version: str) -> Path:
+        if not remote.is_remote(shard):
+            return Path(shard)
+        in_use = [Path(file.name) for file in self._files.values()]
+        return remote.local_copy(shard, self._cache / "copies", self._max_bytes, version=version, keep=in_use)
+
+    def _open_index(self, shard: str) -> tuple[str, ShardIndex]:
+        """The shard's version and its index."""
+        facts = remote.facts(shard)
+        make = partial(self._make_index, shard, facts)
+        return facts.version, cached_index(shard, version=facts.version, make=make, folder=self._cache)
+
+    def _make_index(self, shard: str, facts: remote.Facts) -> ShardIndex:
+        if remote.is_remote(shard) and (text := remote.read_text(f"{shard.removesuffix('.tar')}.idx")):
+            index = read_idx(text, size=facts.size)
+            if index is not None:
+                return index
+        with self._open(shard, facts.version) as file:
+            return index_file(file, name=shard)
+
+
+def default_cache() -> Path:
+    if folder := os.environ.get("COCA_VIDEO_CACHE"):
+        return Path(folder)
+    home = os.path.expanduser("~")  # stays "~" for a user without one, as in some containers
+    return Path(tempfile.gettempdir() if home == "~" else home) / ".cache" / "coca_video" / "shards"
 
 
 def write_shards(
-    folder: Path, samples: Iterable[PictureRecord], *, max_per_shard: int, prefix: str
+    folder: Path, samples: Iterable[ShardRecord], *, max_per_shard: int, prefix: str
 ) -> list[Path]:
     """Write `folder/{prefix}-000000.tar` and on, replacing an older set of that prefix.
 
@@ -46,8 +203,8 @@ def write_shards(
     Raises InputError for a key with "." or "/", which webdataset would split.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.absolute(), prefix=f".{prefix}-") as partial:
-        pattern = os.path.join(partial.replace("%", "%%"), f"{prefix}-%06d.tar")
+    with tempfile.TemporaryDirectory(dir=folder.absolute(), prefix=f".{prefix}-") as partial_folder:
+        pattern = os.path.join(partial_folder.replace("%", "%%"), f"{prefix}-%06d.tar")
         # Without encoder and clock, the same samples make the same bytes.
         with webdataset.ShardWriter(
             pattern, maxcount=max_per_shard, encoder=False, mtime=0, verbose=0
@@ -56,75 +213,40 @@ def write_shards(
                 writer.write(_members(sample))
         for old in sorted(folder.glob(f"{prefix}-{'[0-9]' * 6}.tar")):
             old.unlink()
-        names = sorted(os.listdir(partial))
+        names = sorted(os.listdir(partial_folder))
         for name in reversed(names):
-            os.replace(os.path.join(partial, name), folder / name)
+            os.replace(os.path.join(partial_folder, name), folder / name)
     return [folder / name for name in names]
 
 
-def read_pictures(folder_or_glob: Path | str) -> list[PictureRecord]:
+def read_pictures(folder_or_glob: Path | str) -> list[ShardRecord]:
     """Every sample of a folder of shards, or of a glob pattern's shards, in shard order."""
     return list(iterate_pictures(folder_or_glob))
 
 
-def iterate_pictures(folder_or_glob: Path | str) -> Iterator[PictureRecord]:
+def iterate_pictures(folder_or_glob: Path | str) -> Iterator[ShardRecord]:
     """Like `read_pictures`, one sample at a time; every process that calls it reads all shards.
 
-    Raises InputError where there is no shard, and for an unreadable shard or an incomplete sample.
+    Raises InputError where there is no shard, and for an unreadable shard or an incomplete sample, cut short.
     """
-    for shard in _list_shards(folder_or_glob):
-        dataset = webdataset.WebDataset(
-            [shard], shardshuffle=False, nodesplitter=None, workersplitter=None, empty_check=False
-        )
-        try:
-            for sample in dataset:
-                yield _parse_sample(sample, where=f"{shard}: sample {sample['__key__']}")
-        except tarfile.TarError as error:
-            raise InputError(f"{shard}: not a readable tar file: {error.args[0]}") from error
+    for shard in remote.expand(folder_or_glob):
+        samples = ShardSet(shard)
+        yield from samples
+        if samples.problems:
+            raise InputError(str(samples.problems[0]))
 
 
-def _list_shards(folder_or_glob: Path | str) -> list[str]:
-    pattern = os.path.abspath(folder_or_glob)  # webdataset takes "a:b/c" for an address, "/a:b/c" for a file
-    if os.path.isdir(pattern):
-        pattern = os.path.join(glob.escape(pattern), "*.tar")
-    shards = sorted(glob.glob(pattern))
-    if not shards:
-        raise InputError(f"{folder_or_glob}: no shards found; looked for {pattern}")
-    return shards
+def _in_threads(work: Callable[[str], Result], shards: list[str]) -> list[Result]:
+    pool = ThreadPoolExecutor(MANY_THREADS)
+    try:
+        done = pool.map(work, shards)
+        # No bar for what takes no time.
+        return list(tqdm(done, total=len(shards), desc="indexing", unit="shard", delay=3, leave=False))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody wants the rest
 
 
-def _members(sample: PictureRecord) -> dict[str, str | bytes]:
+def _members(sample: ShardRecord) -> dict[str, str | bytes]:
     if "." in sample.key or "/" in sample.key:
         raise InputError(f"sample key {sample.key!r}: '.' and '/' are not allowed in a key")
-    labels = json.dumps(sample.labels, ensure_ascii=False)
-    return {
-        "__key__": sample.key,
-        "png": sample.encoded,
-        "txt": sample.text.encode(),
-        "json": labels.encode(),
-    }
-
-
-def _parse_sample(sample: dict, *, where: str) -> PictureRecord:
-    picture = next((sample[suffix] for suffix in PICTURES if suffix in sample), None)
-    if picture is None:
-        raise InputError(f"{where} lacks a picture; it needs one of {', '.join(PICTURES)}")
-    try:
-        text = sample["txt"].decode().strip() if "txt" in sample else None
-        labels = json.loads(sample.get("json", b"{}"))
-    except ValueError as error:
-        raise InputError(f"{where}: txt must be UTF-8 and json valid: {error}") from error
-    if isinstance(labels, dict) and any(name in labels for name in TEXTS):
-        inside, labels = _text_and_labels(labels)
-        text = inside if text is None else text
-    if text is None:
-        raise InputError(f"{where} lacks a text; it needs txt, or json with {' or '.join(TEXTS)}")
-    return PictureRecord(sample["__key__"], picture, text, check_labels(labels, where=where))
-
-
-def _text_and_labels(entry: dict) -> tuple[str | None, dict[str, str]]:
-    """Of a json that is not only labels: it has numbers and nulls of the download, which are none."""
-    text = next((entry[name].strip() for name in TEXTS if isinstance(entry.get(name), str)), None)
-    return text, {
-        name: value for name, value in entry.items() if isinstance(value, str) and name not in TEXTS
-    }
+    return {"__key__": sample.key, **encode_record(sample)}

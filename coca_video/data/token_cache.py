@@ -8,6 +8,8 @@ nor of the batch that it was encoded in, which change roundings.
 import hashlib
 import json
 import random
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from coca_video.data.loader import Source, load_items, one_text
+from coca_video.data.bad_samples import BadSample, reading
+from coca_video.data.captions import Record
 from coca_video.data.samples import Sample
+from coca_video.data.sources import Bucket, Source
+from coca_video.data.workers import Failure, run_killable
 from coca_video.errors import InputError
 from coca_video.files import write_whole_bytes
 
@@ -72,13 +76,40 @@ class CachedSource(Source):
     """A source's samples with tokens in place of frames: nothing is decoded, only texts may be random."""
 
     def __init__(self, source: Source, cache: TokenCache):
-        self.source, self.cache = source, cache
-        self.records = source.records
+        self.source, self.cache, self.path = source, cache, source.path
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return self.source.sizes
+
+    @property
+    def problems(self) -> list[BadSample]:
+        return self.source.problems
+
+    def record(self, index: int) -> Record:
+        return self.source.record(index)
+
+    def key(self, index: int) -> str:
+        return self.source.key(index)
+
+    def texts(self) -> Iterator[str]:
+        return self.source.texts()
+
+    def length(self, index: int, bucket: Bucket) -> int:
+        return self.source.length(index, bucket)
 
     def sample(self, index: int, rng: random.Random | None) -> Sample:
-        record = self.records[index]
-        tokens = self.cache.get(self.source.origin(index))
-        return Sample(None, one_text(record, rng), self.source.key(index), record.labels, tokens=tokens)
+        name = self.key(index)
+        with reading("record", name):
+            record = self.record(index)
+        with reading("tokens", name):
+            tokens = self.cache.get(self.source.origin(index))
+        return self.source.described(record, rng, name=name, tokens=tokens)
+
+    def filler(self) -> Sample:
+        """Zeros of the first tokens' shape."""
+        tokens = self.cache.get(self.source.origin(0))
+        return Sample(None, "a", "filler", tokens=torch.zeros_like(tokens[:1]))
 
 
 @torch.no_grad()
@@ -95,7 +126,7 @@ def encode_source(
     device = next(encoder.parameters()).device
     batches = _MissingFrames(source, cache, batch_size=batch_size)
     order = random.Random().sample(range(len(batches)), k=len(batches))
-    loaded = load_items(batches, order, num_workers=num_workers)
+    loaded = _load(batches, order, num_workers=num_workers)
     for batch in tqdm(loaded, total=len(batches), desc=f"encoding into {cache.folder}", unit="batch"):
         if batch:
             origins, frames = zip(*batch)
@@ -105,7 +136,27 @@ def encode_source(
     return CachedSource(source, cache)
 
 
-class _MissingFrames(Dataset[list[tuple[dict, Tensor]]]):
+def _load(
+    batches: "_MissingFrames", order: list[int], *, num_workers: int
+) -> Iterator[list[tuple[dict, Tensor]]]:
+    """Read in other processes. What cannot be read is an InputError: a cache lacks nothing."""
+    found = run_killable(
+        _MissingFrames.__getitem__,
+        order,
+        context=batches,
+        num_workers=num_workers,
+        timeout=None,
+        look_ahead=2,
+    )
+    with closing(found):
+        for number, batch in found:
+            if isinstance(batch, Failure):
+                where = f"{batches.source.path}: samples {batches.batches[number]}: "
+                raise InputError(batch.reason if batch.kind == "error" else where + batch.reason)
+            yield batch
+
+
+class _MissingFrames:
     """Item n: the origin and the frames of each sample of batch n; nothing where all of them are cached."""
 
     def __init__(self, source: Source, cache: TokenCache, *, batch_size: int):

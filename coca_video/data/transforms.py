@@ -1,5 +1,6 @@
 """Pixels on their way to the model: resizing (deterministic), augmentation (training), normalisation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -65,14 +66,27 @@ class Augmentation:
     color: float = 0.0  # strength of the change of brightness, contrast and colour balance
     gray: float = 0.0  # probability of losing all colour
 
-    def __call__(self, frames: Tensor, *, size: int, generator: torch.Generator) -> Tensor:
-        """uint8 'b t c h w' -> float 0..255 'b t c size size'."""
-        out = self._moved(frames.float(), size=size, generator=generator)
-        return self._recolored(out, generator=generator).clamp_(0, 255)
+    def __call__(
+        self,
+        frames: Tensor,
+        *,
+        size: int,
+        generator: torch.Generator,
+        rows: Sequence[int] | None = None,
+        num_rows: int | None = None,
+    ) -> Tensor:
+        """uint8 'b t c h w' -> float 0..255 'b t c size size'.
 
-    def _moved(self, frames: Tensor, *, size: int, generator: torch.Generator) -> Tensor:
+        rows: where these clips are in a batch of num_rows, of which each process has a share: a clip is then
+        augmented alike whichever process has it.
+        """
+        chance = _Chance(generator, list(rows or range(len(frames))), num_rows or len(frames))
+        out = self._moved(frames.float(), size=size, chance=chance)
+        return self._recolored(out, chance=chance).clamp_(0, 255)
+
+    def _moved(self, frames: Tensor, *, size: int, chance: "_Chance") -> Tensor:
         b, t = frames.shape[:2]
-        draw = _uniform(b, generator)
+        draw = chance.between
         angle = draw(-self.degrees, self.degrees).deg2rad()
         zoom = 1 / draw(self.min_scale, self.max_scale)
         mirror = torch.where(draw(0, 1) < self.flip, -1.0, 1.0)
@@ -85,15 +99,15 @@ class Augmentation:
         moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
         return rearrange(moved, "(b t) c h w -> b t c h w", b=b)
 
-    def _recolored(self, frames: Tensor, *, generator: torch.Generator) -> Tensor:
+    def _recolored(self, frames: Tensor, *, chance: "_Chance") -> Tensor:
         """Per clip a random 3 x 3 mixing of the channels near identity and an offset."""
         b = len(frames)
-        draw = _uniform(b, generator)
+        draw = chance.between
         identity, gray = torch.eye(3), torch.full((3, 3), 1 / 3)
         is_gray, saturation = draw(0, 1) < self.gray, draw(1 - self.color, 1 + self.color)
         saturation = torch.where(is_gray, 0.0, saturation).view(b, 1, 1)
         mixing = saturation * identity + (1 - saturation) * gray
-        noise = self.color * (torch.rand(b, 3, 3, generator=generator) - 0.5) / 2 * (saturation != 0)
+        noise = self.color * (chance.rand(3, 3) - 0.5) / 2 * (saturation != 0)
         contrast = draw(1 - self.color, 1 + self.color).view(b, 1, 1)
         offset = 64 * draw(-self.color, self.color)
         mixing = ((mixing + noise) * contrast).to(frames.device)
@@ -102,5 +116,18 @@ class Augmentation:
         return out + offset.view(b, 1, 1, 1, 1).to(frames.device)
 
 
-def _uniform(num: int, generator: torch.Generator):
-    return lambda low, high: low + (high - low) * torch.rand(num, generator=generator)
+@dataclass
+class _Chance:
+    """Numbers for some rows of a batch, drawn for all of it."""
+
+    generator: torch.Generator
+    rows: list[int]
+    num_rows: int
+
+    def rand(self, *shape: int) -> Tensor:
+        """Between 0 and 1: 'rows ...'."""
+        return torch.rand(self.num_rows, *shape, generator=self.generator)[self.rows]
+
+    def between(self, low: float, high: float) -> Tensor:
+        """'rows'."""
+        return low + (high - low) * self.rand()

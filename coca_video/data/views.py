@@ -71,6 +71,13 @@ def record_frames(
     Frames outside the record's span do not count. shorter_side: see VideoReader; pictures keep their size.
     Raises InputError, naming the file, for one that cannot be read or has no frame within the span.
     """
+    return timed_frames(record, lambda num_frames, seconds: choose(num_frames), shorter_side=shorter_side)
+
+
+def timed_frames(
+    record: ClipRecord, choose: Callable[[int, float], list[int]], *, shorter_side: int | None = None
+) -> Tensor:
+    """As `record_frames`; `choose` learns beside the number of frames how many seconds they last."""
     if is_picture(record.path):
         return read_picture(record.path)
     reader = VideoReader(record.path, shorter_side=shorter_side)
@@ -79,7 +86,7 @@ def record_frames(
         raise InputError(
             f"{record.path}: has no frame in {record.span} seconds; it ends at {reader.duration:.2f}"
         )
-    return reader.frames([within[i] for i in choose(len(within))])
+    return reader.frames([within[i] for i in choose(len(within), len(within) / reader.fps)])
 
 
 def record_origin(record: ClipRecord) -> dict[str, Any]:

@@ -9,10 +9,15 @@ handler helps: only the process's end does. Nothing is shared among the workers.
 and one task at a time, so that it may die at any moment, even while it sends a result, without a loss to its
 neighbours; a common queue would be left locked, or with half a message in it. A thread of this process hands
 out the tasks and takes in the results, so that the workers go on while the caller is busy.
+
+Large results, such as a batch of clips, pass through memory that has no name (memfd): over the pipe they took
+several times as long. What a worker leaves behind as it dies is gone with it.
 """
 
+import atexit
 import io
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -25,7 +30,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from multiprocessing import resource_tracker
+from multiprocessing import reduction, resource_tracker
 from multiprocessing.connection import Connection, Pipe, wait
 from threading import Thread
 from typing import Any, TypeVar
@@ -37,8 +42,17 @@ from coca_video.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PRELOADED = ["coca_video.data.examples"]  # imported once, in the process that the workers are forked from
+PRELOADED = [
+    "coca_video.data.examples",
+    "coca_video.data.loader",
+]  # imported once, in the process that the workers are forked from
 ORPHAN_SECONDS = 60  # beyond a task's time limit: when a worker whose parent is gone ends by itself
+LARGE = 1_000_000  # bytes of a result's arrays: more pass through shared memory
+# Signals that reach the whole process group, and are for the caller alone: Ctrl-C, and how schedulers say
+# that time is up.
+CALLERS_SIGNALS = {
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+}
 _NOTHING = object()
 
 
@@ -191,6 +205,8 @@ class _Pool:
         self._is_stopped = False
         self._thread = Thread(target=self._run, name="run_killable", daemon=True)
         self._thread.start()
+        # The end of this program would ask the workers to go, who do not hear it, and wait for them.
+        atexit.register(self.stop)
 
     def submit(self, item: object) -> Future:
         if not self._thread.is_alive():
@@ -201,6 +217,9 @@ class _Pool:
         return task.future
 
     def stop(self) -> None:
+        if self._is_stopped:
+            return
+        atexit.unregister(self.stop)
         self._is_stopped = True
         self._bell.send_bytes(b"!")
         self._thread.join()
@@ -259,6 +278,7 @@ class _Pool:
             if not worker.pipe.poll():
                 raise EOFError
             message = worker.pipe.recv_bytes()
+            arrays = _received(worker.pipe) if message.startswith(_SHARED) else None
         except (EOFError, OSError):  # also in the middle of a message
             self._bury(worker)
             return
@@ -267,7 +287,7 @@ class _Pool:
         elif message == _BEGUN:
             worker.begin(self._timeout)
         else:
-            _settle(worker.hand_over(), message)
+            _settle(worker.hand_over(), message, arrays)
 
     def _bury(self, worker: _Worker) -> None:
         """A worker has died: its task has failed if it had begun, and otherwise is another's."""
@@ -287,14 +307,15 @@ class _Pool:
 
 
 def _keep_interrupts_from_children() -> None:
-    """Ctrl-C reaches the whole process group; it is for the caller alone, who then stops the workers.
+    """What reaches the whole process group is for the caller alone, who then stops the workers.
 
     A mask is inherited from this thread by every process that it starts, and so is there from their first
     moment; a handler would come after their imports, which would show tracebacks.
     """
     if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # starting later, it would undo the mask
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, CALLERS_SIGNALS)
+        resource_tracker.ensure_running()  # starting later, it would undo the mask, and so does it now
+        signal.pthread_sigmask(signal.SIG_BLOCK, CALLERS_SIGNALS)
 
 
 def _end_of(worker: _Worker) -> str:
@@ -307,10 +328,10 @@ def _end_of(worker: _Worker) -> str:
         return f"died of signal {-code}"
 
 
-def _settle(future: Future, message: bytes) -> None:
+def _settle(future: Future, message: bytes, arrays: memoryview | None) -> None:
     """Unpickled here: whatever is wrong with a result concerns its task alone."""
     try:
-        result = pickle.loads(message)
+        result = pickle.loads(message) if arrays is None else _with_arrays(message, arrays)
     except Exception as error:
         future.set_exception(error)
         return
@@ -322,6 +343,7 @@ def _settle(future: Future, message: bytes) -> None:
 
 # What a worker says besides results, which are pickles and do not begin so.
 _READY, _BEGUN = b"ready", b"begun"
+_SHARED = b"shared"  # before the pickle of a result whose arrays lie in shared memory
 
 
 @dataclass
@@ -331,7 +353,8 @@ class _Bug:
 
 def _serve(pipe: Connection, job: bytes, timeout: float | None) -> None:
     """A worker's life: one item after another, until the other end of the pipe is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there is no mask
+    for number in CALLERS_SIGNALS:  # where there is no mask
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     attempt = partial(_attempt, pickle.loads(job))
     try:
@@ -340,7 +363,7 @@ def _serve(pipe: Connection, job: bytes, timeout: float | None) -> None:
             item = pipe.recv_bytes()
             pipe.send_bytes(_BEGUN)
             _limit_orphan(timeout)
-            pipe.send_bytes(_answer(attempt, item))
+            _send_result(pipe, *_answer(attempt, item))
     except (EOFError, OSError):
         sys.exit()
 
@@ -351,27 +374,84 @@ def _limit_orphan(timeout: float | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, timeout + ORPHAN_SECONDS)
 
 
-def _answer(attempt: Callable[[Item], Result | Failure], item: bytes) -> bytes:
+def _answer(attempt: Callable[[Item], Result | Failure], item: bytes) -> tuple[bytes, list[memoryview]]:
     try:
         return _pickled(attempt(pickle.loads(item)))
     except Exception:
-        return pickle.dumps(_Bug(traceback.format_exc()))
+        return pickle.dumps(_Bug(traceback.format_exc())), []
 
 
-def _pickled(result: object) -> bytes:
-    content = io.BytesIO()
-    _Pickler(content, protocol=pickle.HIGHEST_PROTOCOL).dump(result)
-    return content.getvalue()
+def _pickled(result: object) -> tuple[bytes, list[memoryview]]:
+    """A result as bytes; and the contents of its large arrays, which the bytes are then without."""
+    content, arrays = io.BytesIO(), []
+
+    def stays_inside(array: pickle.PickleBuffer) -> bool:
+        view = array.raw()
+        if not hasattr(os, "memfd_create") or view.nbytes < LARGE:
+            return True
+        arrays.append(view)
+        return False
+
+    pickler = _Pickler(content, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=stays_inside)
+    pickler.dump(result)
+    return content.getvalue(), arrays
+
+
+def _send_result(pipe: Connection, content: bytes, arrays: list[memoryview]) -> None:
+    if not arrays:
+        pipe.send_bytes(content)
+        return
+    memory = os.memfd_create("result")
+    try:
+        with open(memory, "wb", closefd=False, buffering=0) as file:
+            for array in arrays:
+                _write_array(file, array)
+                file.write(bytes(_padding(array.nbytes)))
+        pipe.send_bytes(_SHARED + pickle.dumps(([array.nbytes for array in arrays], content)))
+        reduction.send_handle(pipe, memory, None)
+    finally:
+        os.close(memory)
+
+
+def _write_array(file: io.RawIOBase, content: memoryview) -> None:
+    """A write stops at 2 GB."""
+    while content.nbytes:
+        content = content[file.write(content) :]
+
+
+def _padding(size: int) -> int:
+    """Bytes behind an array, so that the next one begins where any kind of number may."""
+    return -size % 64
+
+
+def _received(pipe: Connection) -> memoryview:
+    """The memory that a worker has sent. It is returned to the system with the last array in it."""
+    memory = reduction.recv_handle(pipe)
+    try:  # Python's own mmap would keep a file open
+        size = os.fstat(memory).st_size
+        content = torch.from_file(f"/proc/self/fd/{memory}", shared=True, size=size, dtype=torch.uint8)
+        return memoryview(content.numpy())
+    finally:
+        os.close(memory)
+
+
+def _with_arrays(message: bytes, memory: memoryview) -> object:
+    sizes, content = pickle.loads(memoryview(message)[len(_SHARED) :])
+    whole, arrays = memory, []
+    for size in sizes:
+        arrays.append(whole[:size])
+        whole = whole[size + _padding(size) :]
+    return pickle.loads(content, buffers=arrays)
 
 
 class _Pickler(pickle.Pickler):
     """Tensors as numpy's arrays: faster than torch's own way, and a view does not bring what it is a view of.
 
-    Nothing passes through shared memory, of which torch's way between processes takes an open file a tensor.
+    Torch's own shared memory takes an open file a tensor.
     """
 
     def reducer_override(self, value: object) -> Any:
         if type(value) is torch.Tensor and not value.requires_grad:
             with suppress(TypeError, RuntimeError):  # another device, or what numpy lacks
-                return torch.from_numpy, (value.numpy(),)
+                return torch.from_numpy, (value.contiguous().numpy(),)
         return NotImplemented

@@ -7,6 +7,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from coca_video.layers.batch_norm import BatchNorm
+
 
 class Stem(str, Enum):
     patch = "patch"  # one p x p convolution of stride p (ViT, CoCa)
@@ -61,4 +63,4 @@ def _conv_stem(width: int, *, patch_size: int) -> nn.Sequential:
 
 def _convolution(before: int, after: int, *, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.GELU())
+    return nn.Sequential(convolution, BatchNorm(after), nn.GELU())

@@ -158,9 +158,16 @@ class CoCa(nn.Module):
             logit_scale=self.heads.log_scale.exp(),
         )
 
+    def num_caption_targets(self, text_mask: Tensor) -> int:
+        """Of texts with this mask, bool 'b l': how many tokens are predicted (CoCaOutput's n)."""
+        return int(self._leading_mask(text_mask).sum())
+
     def _leading(self, text_mask: Tensor) -> Packing:
         """Each text's tokens but the last, which predicts nothing."""
-        return Packing(until_last(text_mask)[:, 1 : self.config.text.context_length])
+        return Packing(self._leading_mask(text_mask))
+
+    def _leading_mask(self, text_mask: Tensor) -> Tensor:
+        return until_last(text_mask)[:, 1 : self.config.text.context_length]
 
 
 def build_adaptor(config: CoCaConfig) -> nn.Module:

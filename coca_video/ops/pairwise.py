@@ -32,10 +32,10 @@ class _LogSumExp(torch.autograd.Function):
     def forward(ctx, q, k, scale, tile_size, with_columns):
         row_lse = q.new_full((len(q),), float("-inf"), dtype=torch.float64)
         column_lse = k.new_full((len(k),), float("-inf"), dtype=torch.float64) if with_columns else None
-        for rows, columns, scores in _tiles(q * scale, k, tile_size):
-            row_lse[rows] = torch.logaddexp(row_lse[rows], _logsumexp(scores, dim=1))
+        for rows, columns, scores in tiles(q * scale, k, tile_size):
+            row_lse[rows] = torch.logaddexp(row_lse[rows], logsumexp(scores, dim=1))
             if with_columns:
-                column_lse[columns] = torch.logaddexp(column_lse[columns], _logsumexp(scores, dim=0))
+                column_lse[columns] = torch.logaddexp(column_lse[columns], logsumexp(scores, dim=0))
         ctx.save_for_backward(q, k, scale, row_lse, column_lse)
         ctx.set_materialize_grads(False)
         ctx.tile_size = tile_size
@@ -47,12 +47,12 @@ class _LogSumExp(torch.autograd.Function):
         q, k, scale, row_lse, column_lse = ctx.saved_tensors
         needs_q, needs_k, needs_scale, *_ = ctx.needs_input_grad
         for_q, for_k = torch.zeros_like(q), torch.zeros_like(k)  # the gradients but for their factor, scale
-        for rows, columns, scores in _tiles(q * scale, k, ctx.tile_size):
+        for rows, columns, scores in tiles(q * scale, k, ctx.tile_size):
             shares = torch.zeros_like(scores)
             if row_gradient is not None:
-                _add_shares_(shares, scores, row_lse[rows, None], row_gradient[rows, None])
+                add_shares_(shares, scores, row_lse[rows, None], row_gradient[rows, None])
             if column_gradient is not None:
-                _add_shares_(shares, scores, column_lse[columns], column_gradient[columns])
+                add_shares_(shares, scores, column_lse[columns], column_gradient[columns])
             if needs_q or needs_scale:
                 for_q[rows].addmm_(shares, k[columns])
             if needs_k:
@@ -66,7 +66,7 @@ class _LogSumExp(torch.autograd.Function):
         )
 
 
-def _tiles(q: Tensor, k: Tensor, size: int) -> Iterator[tuple[slice, slice, Tensor]]:
+def tiles(q: Tensor, k: Tensor, size: int) -> Iterator[tuple[slice, slice, Tensor]]:
     """Rows, columns and their part of q k^T: a buffer that the next tile overwrites."""
     buffer = q.new_empty(min(size, len(q)), min(size, len(k)))
     for rows in _slices(len(q), size):
@@ -79,12 +79,13 @@ def _slices(length: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, length)) for start in range(0, length, size))
 
 
-def _logsumexp(scores: Tensor, *, dim: int) -> Tensor:
+def logsumexp(scores: Tensor, *, dim: int) -> Tensor:
+    """Of a tile, in float64."""
     largest = scores.amax(dim=dim, keepdim=True)
     return largest.squeeze(dim) + (scores - largest).exp_().sum(dim=dim).log().double()
 
 
-def _add_shares_(shares: Tensor, scores: Tensor, lse: Tensor, gradient: Tensor) -> None:
+def add_shares_(shares: Tensor, scores: Tensor, lse: Tensor, gradient: Tensor) -> None:
     """Adds gradient * exp(scores - lse), with the tile in its own dtype: what lse loses there is a factor."""
     rounded = lse.to(scores.dtype)
     factor = gradient * (rounded - lse).exp()

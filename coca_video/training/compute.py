@@ -17,10 +17,16 @@ class Precision(str, Enum):
     bfloat16 = "bfloat16"  # products alone (autocast); weights, norms' sums and losses stay float32
 
 
+class Accumulation(str, Enum):
+    cached = "cached"  # exact: embeddings first, then each micro-batch once more (GradCache, arXiv 2101.06983)
+    separate = "separate"  # each micro-batch has its own negatives alone: one pass, another contrastive loss
+
+
 @dataclass
 class ComputeConfig:
     precision: Precision = Precision.float32
-    micro_batch_size: int = 0  # clips that pass the model at a time, with the whole batch's losses; 0 = all
+    micro_batch_size: int = 0  # clips that pass the model at a time, in each process; 0 = all of its share
+    accumulation: Accumulation = Accumulation.cached  # of micro-batches
     recompute: bool = (
         False  # blocks keep their inputs alone (activation checkpointing): less memory, 4/3 time
     )

@@ -1,36 +1,57 @@
 """The training run, to be read top to bottom."""
 
-import math
-import signal
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from coca_video.data.loader import BatchStream, training_batches
+from coca_video.data.bad_samples import BadSamples
+from coca_video.data.loader import BatchStream, DataConfig, training_batches
+from coca_video.data.samples import Batch
 from coca_video.data.transforms import Augmentation
-from coca_video.errors import InputError
+from coca_video.ops.distributed import by_first, gather_objects, num_processes, rank
+from coca_video.planning.devices import peak_flops
+from coca_video.planning.flops import StepShape, flops_of_step
+from coca_video.run_log import drop_steps_from
+from coca_video.training.checkpoints import Checkpoints
 from coca_video.training.compute import ComputeConfig, autocast, prepare
-from coca_video.training.log import RunLog
-from coca_video.training.optim import OptimizerConfig
+from coca_video.training.figures import StepFigures, exchange
+from coca_video.training.gradients import compute_gradients
+from coca_video.training.log import LogConfig, open_log, step_figures, timed
+from coca_video.training.optim import OptimizerConfig, last_rates
+from coca_video.training.parallel import ParallelConfig
 from coca_video.training.regimes import TuningConfig
+from coca_video.training.signals import Ending, stop_requested
 from coca_video.training.state import TrainingState
-from coca_video.training.step import LossConfig, compute_losses, update
+from coca_video.training.step import Inputs, LossConfig
+from coca_video.training.watch import BAD_STEPS_NAME, WatchConfig
+
+# A saved checkpoint's folder -> figures by name. All processes call it; the first one's figures count.
+Evaluation = Callable[[Path], dict[str, float]]
 
 
 @dataclass
 class LoopConfig:
     num_steps: int = 300
+    num_epochs: int | None = None  # of every source, in place of num_steps; the last batch may be shorter
+    num_samples: int | None = None  # in place of num_steps: so many steps as see them
     save_every: int = 100  # steps
     keep_last: int = 2  # checkpoints
+    best: str | None = None  # a figure of the evaluations: its best checkpoint is kept too; "-NAME": the lowest
+    save_in_background: bool = True  # a copy in memory is written while training goes on
+    evaluate_every: int = 0  # steps; 0 = never
     ema_decay: float = 0.98  # of the averaged weights that checkpoints carry; 0 = the raw weights
     seed: int = 0
     tuning: TuningConfig = field(default_factory=TuningConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     patch_dropout: float = 0.0  # share of each picture's patches that a step leaves out (FLIP): faster, worse
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -38,94 +59,163 @@ class LoopConfig:
         for name in ("num_steps", "save_every", "keep_last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("num_epochs", "num_samples"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.num_epochs and self.num_samples:
+            raise ValueError(f"num_epochs={self.num_epochs} and num_samples={self.num_samples} exclude each other")
+        if self.evaluate_every < 0:
+            raise ValueError(f"evaluate_every must not be negative, got {self.evaluate_every}")
         for name in ("ema_decay", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 def train(
-    state: TrainingState, stream: BatchStream, config: LoopConfig, *, output: Path, num_workers: int
-) -> bool:
-    """Trains to config.num_steps, from the newest checkpoint in `output` if there is one.
+    state: TrainingState,
+    stream: BatchStream,
+    config: LoopConfig,
+    data: DataConfig,
+    *,
+    output: Path,
+    evaluate: Evaluation | None = None,
+) -> Ending:
+    """Trains to the end of the stream, from the newest checkpoint in `output` if there is one.
 
     Step n depends on the state before it and on (seed, n) alone, so that a resumed run equals an unbroken
-    one bit for bit. Ctrl-C or SIGTERM ends it after the current step, saved. Returns whether it finished.
-    The log's lr is the largest of the groups'.
+    one bit for bit. Ctrl-C, SIGTERM or SIGUSR1 end it after the current step, saved.
+    In a distributed run all processes call, each with its share of the stream.
     """
-    state.resume(output)
-    prepare(state.model, config.compute)
-    state.model.image_encoder.patch_dropout = config.patch_dropout
-    log = RunLog(output, first_step=state.step, num_steps=config.num_steps, name=str(output))
-    batches = training_batches(stream, first=state.step, num_workers=num_workers)
-    with closing(log), _stop_requested() as stop:
-        for batch in batches:
-            generator = _seed_step(config.seed, state.step)
-            batch = batch.to(state.device)
-            frames = None  # a batch of tokens was encoded before
-            if batch.tokens is None:
-                frames = config.augmentation(batch.frames, size=state.image_size, generator=generator)
-                frames = state.preprocessing.normalised(frames)
+    is_first, num_steps = rank() == 0, len(stream)
+    saving = {"keep_last": config.keep_last, "best": config.best, "asynchronous": config.save_in_background}
+    with Checkpoints(output, **saving) as checkpoints, stop_requested() as stop:
+        state.resume(checkpoints)
+        prepare(state.model, config.compute)
+        state.model.image_encoder.patch_dropout = config.patch_dropout
+        first = state.step
+        log = open_log(
+            output,
+            config.log,
+            is_first=is_first,
+            first_step=first,
+            num_steps=num_steps,
+            name=str(output),
+            device=state.device,
+            peak_flops=_peak_of_all(state.device),
+        )
+        bad_samples = _open_bad_samples(stream, output, data, first=first) if is_first else None
+        batches = training_batches(stream, first=first, num_workers=data.num_workers, timeout=data.timeout)
+        with closing(log):
+            for batch, waited in timed(batches):
+                losses = _gradients(state, batch, config, size=stream.batch_size)
+                norm = state.clip()
+                flops = _flops(state, batch, config, rows=stream.batch_size)
+                figures = exchange(losses, batch, flops=flops, waited_seconds=waited, wish=stop.wish)
+                _note_bad_samples(bad_samples, state.step, batch, figures)
 
-            micro_batch_size = config.compute.micro_batch_size
-            with autocast(config.compute, state.device):
-                losses = compute_losses(
-                    state.model, frames, batch, config.loss, micro_batch_size=micro_batch_size
-                )
-            norm = update(state.model, losses["loss"], state.optimizer, clip_norm=config.optimizer.clip_norm)
-            figures = {name: value.item() for name, value in losses.items()}
-            figures |= {"gradient_norm": norm.item(), "lr": max(state.schedule.get_last_lr())}
-            _check_finite(figures, state.step, output)
-            log.step(state.step, figures, num_samples=len(batch))
+                shown = step_figures(figures.losses, gradient_norm=norm, rates=last_rates(state.optimizer))
+                trouble = state.watch.judge(shown)
+                if trouble:
+                    keys = [key for keys in gather_objects(batch.keys) or [] for key in keys]
+                    state.watch.report(output, state.step, trouble, shown, keys, is_first=is_first)
+                    log.skipped(state.step, trouble)
+                else:
+                    measured = {"num_samples": figures.num_samples, "waited_seconds": figures.waited_seconds}
+                    log.step(state.step, shown, **measured, flops=figures.flops)
 
-            state.advance()
-            stops = bool(stop)  # read once: a signal that comes now waits for the next step
-            if state.step % config.save_every == 0 or state.step == config.num_steps or stops:
-                state.save(output, keep_last=config.keep_last)
-            if stops:
-                break
-    return state.step == config.num_steps
+                state.advance(update=not trouble)
+                checkpoints.check()
+                is_last = state.step == num_steps
+                evaluates = evaluate and config.evaluate_every and state.step % config.evaluate_every == 0
+                if state.step % config.save_every == 0 or is_last or evaluates or figures.wish:
+                    state.save(checkpoints)
+                if evaluates:
+                    _evaluate(evaluate, state, checkpoints, log)
+                if figures.wish:
+                    break
+    return Ending.finished if state.step == num_steps else figures.wish
 
 
-def _check_finite(figures: dict[str, float], step: int, output: Path) -> None:
-    """A diverged run ends before its weights replace the last good checkpoint."""
-    if not math.isfinite(figures["loss"] + figures["gradient_norm"]):
-        found = f"loss {figures['loss']}, gradient norm {figures['gradient_norm']}"
-        hint = "the last checkpoint is kept; try a lower loop.optimizer.lr"
-        raise InputError(f"{output}: not finite at step {step}: {found}; {hint}")
+def _gradients(state: TrainingState, batch: Batch, config: LoopConfig, *, size: int) -> dict[str, Tensor]:
+    """Of this process' share; `size`: samples of a whole batch, for which the augmentation is drawn."""
+    generator = _seed_step(config.seed, state.step)
+    batch = batch.to(state.device)
+    frames = None  # a batch of tokens was encoded before
+    if batch.tokens is None:
+        drawn = {"generator": generator, "rows": batch.rows, "num_rows": size}
+        frames = config.augmentation(batch.frames, size=state.image_size, **drawn)
+        frames = state.preprocessing.normalised(frames)
+    compute = config.compute
+    with autocast(compute, state.device):
+        return compute_gradients(
+            state.parallel.call,
+            state.model,
+            Inputs.of(batch, frames),
+            config.loss,
+            micro_batch_size=compute.micro_batch_size,
+            accumulation=compute.accumulation,
+        )
 
 
 def _seed_step(seed: int, step: int) -> torch.Generator:
-    """Seeds dropout (the global generator) and gives the augmentation one of its own."""
+    """Seeds dropout (the global generator), in each process another, and gives the augmentation its own.
+
+    That one is alike in all processes, as each takes what was drawn for its own rows.
+    """
     number = seed * 1_000_003 + step
-    torch.manual_seed(number)
+    torch.manual_seed(number + (rank() << 32))
     return torch.Generator().manual_seed(number)
 
 
-class _Stop:
-    """Becomes true once a signal arrives."""
+def _flops(state: TrainingState, batch: Batch, config: LoopConfig, *, rows: int) -> float:
+    """Of this process' share, as the model asks for it: what is computed twice counts once."""
+    if batch.is_filler:
+        return 0.0
+    masks = batch.frame_mask, batch.text_mask
+    sizes = {"image_size": state.image_size, "patch_dropout": config.patch_dropout, "num_pairs": rows}
+    return flops_of_step(
+        state.model.config,
+        StepShape.of_masks(*masks, **sizes),
+        trained=state.trained_groups,
+        encoded=batch.tokens is not None,
+        captioning=config.loss.caption_weight > 0,
+        contrastive=config.loss.contrastive_weight > 0,
+    )
 
-    def __init__(self) -> None:
-        self.requested = False
 
-    def __bool__(self) -> bool:
-        return self.requested
+def _peak_of_all(device: torch.device) -> float | None:
+    """FLOP/s of all processes' devices, where they are known."""
+    peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    return peak and peak * num_processes()
 
 
-@contextmanager
-def _stop_requested() -> Iterator[_Stop]:
-    """The first Ctrl-C or SIGTERM asks the loop to save and stop; a second one interrupts at once."""
-    stop = _Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _open_bad_samples(stream: BatchStream, output: Path, data: DataConfig, *, first: int) -> BadSamples:
+    drop_steps_from(output / BAD_STEPS_NAME, first)
+    bad_samples = BadSamples(
+        output,
+        first_step=first,
+        num_seen=stream.samples_before(first),
+        num_samples=stream.samples_before(len(stream)),
+        max_bad_share=data.max_bad_share,
+    )
+    bad_samples.note(stream.problems)
+    return bad_samples
 
-    def request(number: int, frame: object) -> None:
-        stop.requested = True
-        for known, handler in before.items():
-            signal.signal(known, handler)
 
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _note_bad_samples(bad_samples: BadSamples | None, step: int, batch: Batch, figures: StepFigures) -> None:
+    """All processes call; too many end the run in all of them."""
+    if not figures.num_bad:
+        if bad_samples:
+            bad_samples.add(step, [], figures.num_seen)
+        return
+    of_all = gather_objects(batch.bad) or []
+    bad = [one for of_one in of_all for one in of_one]
+    by_first(lambda: bad_samples.add(step, bad, figures.num_seen))
+
+
+def _evaluate(evaluate: Evaluation, state: TrainingState, checkpoints: Checkpoints, log) -> None:
+    """On the checkpoint just saved: what is evaluated is what a user would load."""
+    checkpoints.wait()
+    figures = evaluate(checkpoints.newest())
+    checkpoints.record(state.step, figures)
+    log.evaluation(state.step - 1, figures)

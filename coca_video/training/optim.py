@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -8,15 +9,24 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from coca_video.training.adafactor import Adafactor
+
+BLOCK = re.compile(r"image_encoder\.blocks\.(\d+)\.")
+
 
 class OptimizerName(str, Enum):
     adamw = "adamw"
-    adafactor = "adafactor"  # torch's: factored second moments as in CoCa, but without its beta1 of 0.9
+    adafactor = "adafactor"  # CoCa, section 4.1, with betas [0.9, 0.999]
 
 
 class Schedule(str, Enum):
     cosine = "cosine"
     linear = "linear"  # CoCa, section 4.1
+    constant = "constant"
+    rsqrt = "rsqrt"  # over the root of the step (arXiv 1706.03762, section 5.3): knows no end
+
+
+ENDING = (Schedule.cosine, Schedule.linear)
 
 
 @dataclass
@@ -48,18 +58,42 @@ class GroupConfigs:
 
 @dataclass
 class OptimizerConfig:
+    """layer_decay: of the image encoder's rates with depth, 1 = none (BEiT, arXiv 2106.08254). Block i of n,
+    from 0, has layer_decay ** (n - i) of the rate, what comes before the blocks layer_decay ** (n + 1), and
+    the norm behind them all of it.
+    """
+
     name: OptimizerName = OptimizerName.adamw
     lr: float = 8e-4
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])  # AdamW only
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])  # Adafactor: the second is a cap
+    eps: float | None = None  # None = the optimizer's own: AdamW 1e-8, Adafactor 1e-30
     weight_decay: float = 0.01
     num_warmup_steps: int = 20
+    warmup_share: float | None = None  # of all steps, in place of num_warmup_steps
     schedule: Schedule = Schedule.cosine
+    final_share: float = 0.0  # of the rate, that cosine and linear end at
+    layer_decay: float = 1.0
     clip_norm: float = 1.0  # of the whole gradient; 0 = no clipping
     groups: GroupConfigs = field(default_factory=GroupConfigs)
 
     def __post_init__(self) -> None:
         if len(self.betas) != 2:
             raise ValueError(f"betas must be two numbers, got {self.betas}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be in [0, 1), got {self.betas}")
+        if self.eps is not None and self.eps <= 0:
+            raise ValueError(f"eps must be positive, got {self.eps}")
+        if self.num_warmup_steps < 0:
+            raise ValueError(f"num_warmup_steps must not be negative, got {self.num_warmup_steps}")
+        if self.warmup_share is not None and not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share must be in [0, 1], got {self.warmup_share}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
+        if not 0 <= self.final_share <= 1:
+            raise ValueError(f"final_share must be in [0, 1], got {self.final_share}")
+        if self.final_share and self.schedule not in ENDING:
+            allowed = " and ".join(schedule.value for schedule in ENDING)
+            raise ValueError(f"final_share is for {allowed}, got schedule {self.schedule.value}")
 
 
 def group_of(parameter: str) -> str:
@@ -70,30 +104,83 @@ def group_of(parameter: str) -> str:
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Of the parameters that ask for a gradient, each group of the model with its own rate and decay.
 
-    Weight decay reaches matrices only, not biases, norms, or the temperature.
+    Weight decay reaches matrices only, not biases, norms, or the temperature. The optimizer's groups have the
+    names of the model's but are finer: layers where rates decay with depth; and scalars, which fully_shard
+    leaves whole, as a fused update takes either sharded parameters or whole ones.
     """
-    members: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    num_blocks = len({block[1] for name, _ in model.named_parameters() if (block := BLOCK.match(name))})
+    members: dict[tuple[str, int, int], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            members.setdefault((group_of(name), parameter.ndim > 1), []).append(parameter)
+            depth = depth_of(name, num_blocks) if config.layer_decay < 1 else 0
+            members.setdefault((group_of(name), depth, min(parameter.ndim, 2)), []).append(parameter)
     groups = []
-    for (name, is_matrix), parameters in members.items():
+    for (name, depth, num_dims), parameters in members.items():
         own: GroupConfig = getattr(config.groups, name)
-        lr = config.lr if own.lr is None else own.lr
+        lr = (config.lr if own.lr is None else own.lr) * config.layer_decay**depth
         decay = config.weight_decay if own.weight_decay is None else own.weight_decay
-        groups.append({"params": parameters, "lr": lr, "weight_decay": decay if is_matrix else 0.0})
+        settings = {"name": name, "lr": lr, "initial_lr": lr, "weight_decay": decay if num_dims == 2 else 0.0}
+        groups.append({"params": parameters, **settings})
+    settings = {"lr": config.lr, "betas": tuple(config.betas)}
+    if config.eps is not None:
+        settings["eps"] = config.eps
     if config.name is OptimizerName.adafactor:
-        return torch.optim.Adafactor(groups, lr=config.lr)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), fused=True)
+        return Adafactor(groups, **settings)
+    optimizer = torch.optim.AdamW(groups, **settings, fused=True)
+    _begin_state(optimizer)
+    return optimizer
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, *, num_steps: int) -> LambdaLR:
-    """Linear warm-up, then cosine or linear decay to zero at num_steps, of each group's own rate."""
+def _begin_state(optimizer: torch.optim.AdamW) -> None:
+    """What the first step would begin with: a checkpoint before it is then as complete as a later one.
 
-    def factor(step: int) -> float:
-        if step < config.num_warmup_steps:
-            return (step + 1) / config.num_warmup_steps
-        left = 1 - (step - config.num_warmup_steps) / max(1, num_steps - config.num_warmup_steps)
-        return max(0.0, left if config.schedule is Schedule.linear else 0.5 - 0.5 * math.cos(math.pi * left))
+    torch.distributed.checkpoint would make a step with a gradient of zero to have something to save.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device)} | moments
 
-    return LambdaLR(optimizer, factor)
+
+def depth_of(parameter: str, num_blocks: int) -> int:
+    """By how many layers the image encoder of so many blocks goes on behind it; 0 outside of that encoder."""
+    if group_of(parameter) != "image_encoder" or parameter.startswith("image_encoder.norm."):
+        return 0
+    block = BLOCK.match(parameter)
+    return num_blocks - int(block[1]) if block else num_blocks + 1
+
+
+def rate_share(config: OptimizerConfig, step: int, *, num_steps: int) -> float:
+    """What each group's rate is multiplied with at a step of num_steps."""
+    num_warmup_steps = config.num_warmup_steps
+    if config.warmup_share is not None:
+        num_warmup_steps = round(config.warmup_share * num_steps)
+    if step < num_warmup_steps:
+        return (step + 1) / num_warmup_steps
+    if config.schedule is Schedule.constant:
+        return 1.0
+    if config.schedule is Schedule.rsqrt:
+        return math.sqrt(max(1, num_warmup_steps) / (step + 1))
+    left = max(0.0, 1 - (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps))
+    share = left if config.schedule is Schedule.linear else 0.5 - 0.5 * math.cos(math.pi * left)
+    return config.final_share + (1 - config.final_share) * share
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, config: OptimizerConfig, *, num_steps: int, step: int = 0
+) -> LambdaLR:
+    """Linear warm-up, then what config.schedule says up to num_steps, of each group's own rate.
+
+    Sets the rates to those of `step`: a schedule has no state that would have to be saved.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"]
+    return LambdaLR(optimizer, lambda n: rate_share(config, n, num_steps=num_steps), last_epoch=step - 1)
+
+
+def last_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The present learning rate of each of the model's groups; where layers differ, the largest."""
+    rates: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        rates[group["name"]] = max(group["lr"], rates.get(group["name"], 0.0))
+    return rates

@@ -1,12 +1,12 @@
-"""One training step: the two losses, their gradient, the update."""
+"""CoCa's losses of a batch: what passes the model, and what is computed from it."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from coca_video.data.samples import Batch
+from coca_video.layers.batch_norm import without_weight
 from coca_video.losses import caption_loss, contrastive_loss
 from coca_video.models.coca import CoCa
 
@@ -19,6 +19,7 @@ class LossConfig:
     contrastive_weight: float = 1.0
     label_smoothing: float = 0.0
     share_positives: bool = True  # pairs of equal text are not each other's negatives
+    ring: bool = False  # among processes: embeddings travel instead of being gathered (less memory, more trips)
 
     def __post_init__(self) -> None:
         if self.caption_weight < 0 or self.contrastive_weight < 0:
@@ -30,43 +31,103 @@ class LossConfig:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
 
 
+@dataclass
+class Inputs:
+    """What of a batch, or of a part of it, passes the model."""
+
+    pixels: Tensor  # normalised 'b t c h w', or tokens 'b t n d' encoded before
+    frame_mask: Tensor  # bool 'b t'
+    ids: Tensor  # int 'b l'
+    text_mask: Tensor  # bool 'b l'
+    groups: Tensor  # int64 'b'
+    has_weight: bool = True  # False: a filler, which keeps other processes company and counts for nothing
+
+    @staticmethod
+    def of(batch: Batch, frames: Tensor | None) -> "Inputs":
+        """frames: normalised 'b t c h w' of the batch, None if it brings tokens instead."""
+        pixels = batch.tokens if frames is None else frames
+        given = (pixels, batch.frame_mask, batch.ids, batch.text_mask, batch.groups)
+        return Inputs(*given, has_weight=not batch.is_filler)
+
+    def __len__(self) -> int:
+        """Rows that count."""
+        return len(self.ids) if self.has_weight else 0
+
+    def split(self, num_parts: int) -> list["Inputs"]:
+        """As evenly as possible; where there are too few rows, the last parts are fillers."""
+        if num_parts == 1:
+            return [self]
+        tensors = (self.pixels, self.frame_mask, self.ids, self.text_mask, self.groups)
+        num_own = min(num_parts, len(self))
+        parts = [Inputs(*part) for part in zip(*(x.tensor_split(num_own) for x in tensors))] if num_own else []
+        filler = Inputs(*(x[:1] for x in tensors), has_weight=False)
+        return parts + [filler] * (num_parts - num_own)
+
+
 def compute_losses(
-    model: CoCa, frames: Tensor | None, batch: Batch, config: LossConfig, *, micro_batch_size: int = 0
+    model: CoCa, frames: Tensor | None, batch: Batch, config: LossConfig
 ) -> dict[str, Tensor]:
     """frames: normalised 'b t c h w' of the batch, None if it brings tokens instead; returns the scalars
     loss, caption, contrastive, scale.
 
     A loss of weight 0 is neither computed nor returned; nor, without contrast, is its scale.
-    micro_batch_size: clips that pass the model at a time, 0 = all. The losses are those of the whole batch,
-    and so is their gradient: the backward pass computes each micro-batch once more (GradCache, arXiv
-    2101.06983), so that one micro-batch's activations are all that is kept.
+    In a distributed run the means over processes are the losses of the whole batch.
     """
-    pixels = batch.tokens if frames is None else frames
-    inputs = (pixels, batch.frame_mask, batch.ids, batch.text_mask)
-    if micro_batch_size:
-        micro = zip(*(x.split(micro_batch_size) for x in inputs))
-        parts = [checkpoint(_outputs, model, config, *part, use_reentrant=False) for part in micro]
-        outputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    else:
-        outputs = _outputs(model, config, *inputs)
+    return losses_of(Inputs.of(batch, frames), config, model)
+
+
+def losses_of(
+    inputs: Inputs,
+    config: LossConfig,
+    model: CoCa,
+    *,
+    divisor: float | None = None,
+    contrastive_share: float = 1.0,
+) -> dict[str, Tensor]:
+    """`compute_losses` of a part of a batch.
+
+    divisor: of the sum of the tokens' losses, see `caption_loss`.
+    contrastive_share: the factor of this part's contrastive loss in that of the batch.
+    """
+    outputs = outputs_of(inputs, config, model)
     losses = {}
     if config.caption_weight:
-        read = outputs["features"], model.heads.vocabulary.weight, outputs["targets"]
-        losses["caption"] = caption_loss(*read, label_smoothing=config.label_smoothing)
+        losses["caption"] = caption_loss_of(outputs, config, model, divisor=divisor)
     if config.contrastive_weight:
-        groups = batch.groups if config.share_positives else None
+        groups = inputs.groups[: len(inputs)] if config.share_positives else None
         losses["scale"] = model.heads.log_scale.exp()
         pairs = outputs["video"], outputs["text"]
-        losses["contrastive"] = contrastive_loss(*pairs, losses["scale"], groups=groups)
+        contrastive = contrastive_loss(*pairs, losses["scale"], groups=groups, ring=config.ring)
+        losses["contrastive"] = contrastive * contrastive_share
+    return losses | {"loss": weighted_sum(losses, config)}
+
+
+def weighted_sum(losses: dict[str, Tensor], config: LossConfig) -> Tensor:
     weights = {"caption": config.caption_weight, "contrastive": config.contrastive_weight}
-    return losses | {"loss": sum(weights[name] * losses[name] for name in weights if name in losses)}
+    return sum(weights[name] * losses[name] for name in weights if name in losses)
 
 
-def _outputs(
-    model: CoCa, config: LossConfig, pixels: Tensor, frame_mask: Tensor, ids: Tensor, text_mask: Tensor
-) -> dict[str, Tensor]:
-    """What the losses of some weight read. pixels: 'b t c h w', or tokens 'b t n d' encoded before."""
-    tokens = pixels if pixels.ndim == 4 else model.encode_frames(pixels, frame_mask)
+def caption_loss_of(
+    outputs: dict[str, Tensor], config: LossConfig, model: CoCa, *, divisor: float | None
+) -> Tensor:
+    read = outputs["features"], model.heads.vocabulary.weight, outputs["targets"]
+    return caption_loss(*read, label_smoothing=config.label_smoothing, divisor=divisor)
+
+
+def outputs_of(inputs: Inputs, config: LossConfig, model: CoCa) -> dict[str, Tensor]:
+    """What the losses of some weight read: features 'n d', targets 'n', unit video and text 'b e'.
+
+    Of a filler they have no rows, yet depend on all weights: its gradient is zero.
+    """
+    if inputs.has_weight:
+        return _outputs(inputs, config, model)
+    with without_weight(model):
+        return {name: value[:0] for name, value in _outputs(inputs, config, model).items()}
+
+
+def _outputs(inputs: Inputs, config: LossConfig, model: CoCa) -> dict[str, Tensor]:
+    ids, text_mask, frame_mask = inputs.ids, inputs.text_mask, inputs.frame_mask
+    tokens = encoded(inputs, model)
     if not config.caption_weight:
         _, video = model.pool(tokens, frame_mask)
         return {"video": video, "text": model.encode_text(ids, text_mask)}
@@ -79,10 +140,8 @@ def _outputs(
     return read | {"video": out.video_embedding, "text": out.text_embedding}
 
 
-def update(model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, *, clip_norm: float) -> Tensor:
-    """One backward pass and optimizer step; returns the gradient's norm before clipping."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
-    optimizer.step()
-    return norm
+def encoded(inputs: Inputs, model: CoCa) -> Tensor:
+    """Tokens 'b t n d'."""
+    if inputs.pixels.ndim == 4:
+        return inputs.pixels
+    return model.encode_frames(inputs.pixels, inputs.frame_mask)

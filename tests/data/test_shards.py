@@ -1,10 +1,22 @@
-import io
 import os
+import pickle
+import random
 import tarfile
+from itertools import islice
+from pathlib import Path
 
 import pytest
+from shard_processes import open_in_processes, read_in_processes
+from tars import pair, write_tar
 
-from coca_video.data.shards import PictureRecord, iterate_pictures, read_pictures, write_shards
+from coca_video.data.shards import (
+    PictureRecord,
+    ShardRecord,
+    ShardSet,
+    iterate_pictures,
+    read_pictures,
+    write_shards,
+)
 from coca_video.errors import InputError
 
 
@@ -13,14 +25,6 @@ def make_samples(num_samples: int, *, prefix: str = "s") -> list[PictureRecord]:
         PictureRecord(f"{prefix}{i:03d}", bytes([i]) * (i + 1), f"Nr. {i} ü", {"code": f"{i:x}"})
         for i in range(num_samples)
     ]
-
-
-def write_tar(path, members: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
 
 
 def test_every_sample_once_in_shard_order(tmp_path):
@@ -93,7 +97,7 @@ def test_bad_input_is_named(tmp_path):
         read_pictures(tmp_path)
     write_tar(tmp_path / "x.tar", {"one.txt": b"1", "one.json": b"{}"})
     with pytest.raises(
-        InputError, match="x.tar: sample one lacks a picture; it needs one of png, jpg, jpeg, webp"
+        InputError, match="x.tar: sample one lacks a picture or video; it needs one of png, jpg, jpeg, webp"
     ):
         read_pictures(tmp_path)
     write_tar(tmp_path / "x.tar", {"one.png": b"1", "one.json": b'{"caption": null}'})
@@ -135,8 +139,150 @@ def test_shards_of_img2dataset(tmp_path):
         },
     )
     assert read_pictures(tmp_path) == [
-        PictureRecord("000000000", b"1", "a ship", labels),
-        PictureRecord("000000001", b"2", "a ship", labels),
-        PictureRecord("000000002", b"3", "alone", {}),
+        PictureRecord("000000000", b"1", "a ship", labels, suffix="jpg"),
+        PictureRecord("000000001", b"2", "a ship", labels, suffix="webp"),
+        PictureRecord("000000002", b"3", "alone", {}, suffix="jpeg"),
         PictureRecord("000000003", b"4", "a text", {}),
     ]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def test_any_sample_of_any_shard(tmp_path, cache):
+    """3,000 in shards of 700, read in another order, are those that were written."""
+    samples = [ShardRecord(f"{i:05d}", b"%d" % i * (i % 9), f"text {i}", {"n": str(i)}) for i in range(3000)]
+    write_shards(tmp_path, samples, max_per_shard=700, prefix="x")
+    found = ShardSet(tmp_path, cache=cache)
+    assert (len(found), found.sizes, found.problems) == (3000, [700, 700, 700, 700, 200], [])
+    order = random.Random(0).sample(range(3000), 3000)
+    assert [found[i] for i in order] == [samples[i] for i in order]
+    assert list(islice(found, 800)) == samples[:800]
+    assert list(found.texts()) == [sample.text for sample in samples]
+    for i in (-1, 3000):
+        with pytest.raises(IndexError, match=f"sample {i} of 3000"):
+            found.record(i)
+
+
+def test_what_is_known_without_reading(tmp_path, cache):
+    video = {"b.mp4": b"video", "b.json": b'{"caption": "c"}'}
+    write_tar(tmp_path / "x-0.tar", pair("a", "four") | video)
+    write_tar(tmp_path / "x-1.tar", {"d/a.txt": "ü".encode()})
+    found = ShardSet(tmp_path / "x-*.tar", cache=cache)
+    for shard in found.shards:
+        os.truncate(shard, 0)
+    first, second = (str(tmp_path / f"x-{i}.tar") for i in range(2))
+    keys = [f"{first}: sample a", f"{first}: sample b", f"{second}: sample d/a"]
+    assert [found.key(i) for i in range(3)] == keys
+    assert [found.text_length(i) for i in range(3)] == [4, None, 2]
+    assert [found.suffix(i) for i in range(3)] == ["png", "mp4", None]
+    versions = [found.version(i) for i in range(3)]
+    assert [(each["shard"], each["key"]) for each in versions] == [
+        (first, "a"),
+        (first, "b"),
+        (second, "d/a"),
+    ]
+    assert versions[0]["version"] != versions[2]["version"]
+    with pytest.raises(InputError, match="x-0.tar: has become shorter: no 4 bytes at byte 1536"):
+        found.record(0)
+
+
+def test_empty_shards_among_others(tmp_path, cache):
+    for i, members in enumerate(({}, pair("a"), {}, pair("b") | pair("c"), {})):
+        write_tar(tmp_path / f"{i}.tar", members)
+    found = ShardSet(tmp_path, cache=cache)
+    assert found.sizes == [0, 1, 0, 2, 0]
+    assert [record.key for record in found] == ["a", "b", "c"]
+    assert [ShardSet(tmp_path / "0.tar", cache=cache).sizes, len(ShardSet(tmp_path / "0.tar"))] == [[0], 0]
+
+
+def test_shards_cut_short_are_told(tmp_path, cache):
+    samples = make_samples(6)
+    shards = write_shards(tmp_path, samples, max_per_shard=3, prefix="x")
+    os.truncate(shards[1], 2 * 3 * 1024 + 100)
+    found = ShardSet(tmp_path, cache=cache)
+    assert list(found) == samples[:5]
+    problem = f"{shards[1]}: cut short after 2 samples, at byte 6244"
+    assert [str(each) for each in found.problems] == [problem]
+    assert found.problems[0] == (str(shards[1]), "cut short after 2 samples, at byte 6244")
+    with pytest.raises(InputError, match="x-000001.tar: cut short after 2 samples"):
+        read_pictures(tmp_path)
+
+
+def test_a_bad_sample_costs_only_itself(tmp_path, cache):
+    members = pair("a") | {"b.png": b"1", "b.txt": b" \n"} | {"c.txt": b"no picture"} | pair("d")
+    write_tar(tmp_path / "x.tar", members)
+    found = ShardSet(tmp_path, cache=cache)
+    assert [found[0].key, found[3].key] == ["a", "d"]
+    for i, reason in ((1, ": its text is empty"), (2, " lacks a picture or video; it needs one of png, ")):
+        with pytest.raises(InputError) as refused:
+            found.record(i)
+        assert str(refused.value).startswith(found.key(i) + reason) and "\n" not in str(refused.value)
+    assert list(found.texts()) == ["a text", "no picture", "a text"]
+
+
+def test_a_changed_shard_is_indexed_anew(tmp_path, cache):
+    write_tar(tmp_path / "x.tar", pair("a"))
+    assert len(ShardSet(tmp_path, cache=cache)) == 1
+    kept = sorted(cache.iterdir())
+    assert len(ShardSet(tmp_path, cache=cache)) == 1 and sorted(cache.iterdir()) == kept
+    write_tar(tmp_path / "x.tar", pair("b") | pair("c"))
+    assert [record.key for record in ShardSet(tmp_path, cache=cache)] == ["b", "c"]
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("COCA_VIDEO_CACHE", str(tmp_path / "elsewhere"))
+    ShardSet(write_tar(tmp_path / "x.tar", pair("a")))
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+    monkeypatch.delenv("COCA_VIDEO_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    ShardSet(tmp_path / "x.tar")
+    assert len(list((tmp_path / "home/.cache/coca_video/shards").iterdir())) == 1
+
+
+def test_few_files_are_open_at_a_time(tmp_path, cache):
+    samples = make_samples(50)
+    write_shards(tmp_path, samples, max_per_shard=1, prefix="x")
+    found = ShardSet(tmp_path, cache=cache)
+    assert [found[i] for i in (*range(50), *range(50))] == samples * 2
+    files = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+    assert sum(file.startswith(str(tmp_path)) for file in files) == 32
+
+
+def test_a_set_can_be_pickled_when_files_are_open(tmp_path, cache):
+    samples = make_samples(4)
+    write_shards(tmp_path, samples, max_per_shard=2, prefix="x")
+    found = ShardSet(tmp_path, cache=cache)
+    assert found[3] == samples[3]
+    copied = pickle.loads(pickle.dumps(found))
+    assert list(copied) == samples and copied.key(0) == found.key(0)
+
+
+def test_several_processes_read_at_once(tmp_path, cache):
+    """Processes that make the same index and the same copies, and forks that inherit open files."""
+    samples = [ShardRecord(f"{i:05d}", b"%d" % i * 300, f"text {i}", {}) for i in range(300)]
+    write_shards(tmp_path / "shards", samples, max_per_shard=100, prefix="x")
+    texts = [sample.text for sample in samples]
+    open_in_processes(f"file://{tmp_path}/shards", cache=cache, texts=texts)
+    assert len(list((cache / "copies").glob("*.copy"))) == 3
+    assert not list(cache.rglob("*.part"))
+    found = ShardSet(tmp_path / "shards", cache=cache)
+    assert found[0] == samples[0]
+    read_in_processes(found, texts=texts)
+    assert list(found) == samples
+
+
+def test_videos_texts_and_seconds_are_written_and_read(tmp_path, cache):
+    records = [
+        ShardRecord("a", b"video", "one", {"action": "jump"}, "mp4", ["two", "three"], duration=2.5),
+        ShardRecord("b", b"picture", "one", {}, "webp"),
+    ]
+    write_shards(tmp_path, records, max_per_shard=5, prefix="x")
+    found = ShardSet(tmp_path, cache=cache)
+    assert list(found) == records
+    assert [record.is_video for record in found] == [True, False]
+    assert found[0].name == found.key(0)
+    with pytest.raises(InputError, match="sample key 'c': a label must not be named 'text', as texts are"):
+        write_shards(tmp_path, [ShardRecord("c", b"", "", {"text": ""})], max_per_shard=1, prefix="y")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.io import encode_png
 from videos import coloured_frames, save_video
 
+from coca_video.data.bad_samples import Unreadable
 from coca_video.data.loader import Kind, Source, SourceConfig, open_source
 from coca_video.data.manifest import ClipRecord, write_manifest
 from coca_video.data.samples import collate
@@ -210,7 +211,11 @@ def test_pictures_are_known_by_their_content(tmp_path, cache, encoder):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert all(two.origin(i) in cache for i in range(3))
     sample = encode(two, cache, encoder).sample(0, None)
-    assert sample.text == "two 2" and sample.key == "two2" and torch.equal(sample.tokens, tokens(found)[2])
+    assert (
+        sample.text == "two 2"
+        and sample.key.endswith("p-000000.tar: sample two2")
+        and torch.equal(sample.tokens, tokens(found)[2])
+    )
 
 
 def test_a_batch_of_tokens(clips, cache, encoder):
@@ -223,6 +228,25 @@ def test_a_batch_of_tokens(clips, cache, encoder):
     assert batch.tokens.shape == (2, NUM_FRAMES, 4, 16) and (batch.tokens[1, 1:] == 0).all()
     assert torch.equal(batch.tokens[0], samples[0].tokens)
     assert torch.equal(batch.tokens[1, :1], samples[1].tokens)
+
+
+def test_a_filler_is_of_tokens_too(clips, cache, encoder):
+    filler = encode(clips, cache, encoder).filler()
+    assert filler.tokens.shape == (1, 4, 16) and not filler.tokens.any()
+
+
+def test_tokens_that_are_lost_are_a_bad_sample(clips, cache, encoder):
+    cached = encode(clips, cache, encoder)
+    for path in cache.folder.rglob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(Unreadable, match="cannot be read as cached tokens") as caught:
+        cached.sample(2, None)
+    assert caught.value.kind == "tokens"
+    assert (cached.sizes, cached.key(2), list(cached.texts())) == (
+        clips.sizes,
+        clips.key(2),
+        list(clips.texts()),
+    )
 
 
 def test_several_may_fill_it_at_once(clips, cache, encoder):

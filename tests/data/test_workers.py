@@ -14,9 +14,11 @@ from tasks import (
     a_lambda,
     act,
     divide,
+    large,
     process,
     row,
     seconds_to_the_end,
+    signals_left_alone,
     small_tensor,
 )
 
@@ -47,6 +49,7 @@ def test_a_failing_task_leaves_its_neighbours_alone():
         "hang": Failure("timeout", "took longer than 3 seconds"),
         "sleep": Failure("timeout", "took longer than 3 seconds"),
         "send": Failure("crash", "its process died of SIGKILL"),
+        "share": Failure("crash", "its process died of SIGKILL"),
     }
     items = [each for name in failures for each in (name, 1, 2, 3)]
     expected = [failures.get(item, 0 if isinstance(item, str) else item * 2) for item in items]
@@ -86,7 +89,30 @@ def test_tensors_and_arrays(capfd):
 def test_a_view_is_sent_without_what_it_is_a_view_of():
     from coca_video.data.workers import _pickled
 
-    assert len(_pickled({"view": torch.zeros(1_000_000)[:3]})) < 1000
+    content, arrays = _pickled({"view": torch.zeros(1_000_000)[:3]})
+    assert len(content) < 1000 and arrays == []
+    content, arrays = _pickled({"view": torch.zeros(4_000_000)[::2]})
+    assert len(content) < 1000 and [array.nbytes for array in arrays] == [8_000_000]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_large_results(num_workers):
+    found = values(large, [0, 5, 9], num_workers=num_workers)
+    for item, value in zip([0, 5, 9], found):  # all are held at once
+        numbers = torch.arange(1_000_001) + item
+        assert torch.equal(value["bytes"], numbers.to(torch.uint8)) and value["small"].tolist() == [
+            item,
+            item + 1,
+            item + 2,
+        ]
+        assert value["doubles"].dtype == np.float64 and (value["doubles"] == numbers.numpy()).all()
+        value["bytes"] += 1
+        value["doubles"][:] = 0
+
+
+def test_what_schedulers_say_is_for_the_caller_alone():
+    (numbers,) = values(signals_left_alone, [0])
+    assert len(numbers) == 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the open files that /proc lists")
@@ -94,6 +120,8 @@ def test_results_hold_no_open_files():
     before = len(os.listdir("/proc/self/fd"))
     found = values(small_tensor, range(200), num_workers=2)
     assert [int(tensor[0]) for tensor in found] == list(range(200))
+    shared = values(large, range(20))
+    assert len(shared) == 20
     assert len(os.listdir("/proc/self/fd")) < before + 10  # the fork server's stay
 
 
@@ -129,6 +157,22 @@ def test_closing_kills_a_worker_that_hangs():
 def test_an_orphan_ends_by_itself():
     (seconds,) = values(seconds_to_the_end, [1], timeout=TIMEOUT)
     assert TIMEOUT < seconds < TIMEOUT + 61
+
+
+def test_a_program_that_forgets_them_ends():
+    """With workers at work, and the iterator open: they do not hear that they should go."""
+    script = """
+        from coca_video.data.workers import run_killable
+        from tasks import act
+
+        if __name__ == "__main__":
+            found = run_killable(act, [1, "sleep", "sleep"], num_workers=2, timeout=None)
+            print(next(found), flush=True)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "(1, 2)\n", "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups")

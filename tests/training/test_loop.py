@@ -3,102 +3,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import mixed_arguments
-from torch import Tensor
+from runs import Interrupted, assert_same, assert_same_runs, checkpoint, figures, run
 
-from coca_video.checkpoint import load_checkpoint, load_state, saved_checkpoints
-from coca_video.cli import load_config
-from coca_video.config import TrainConfig
-from coca_video.data.loader import BatchStream, open_source
-from coca_video.data.tokenizer import Tokenizer
-from coca_video.models.coca import CoCa
+from coca_video.checkpoint import load_checkpoint, saved_checkpoints
 from coca_video.run_log import read_log
-from coca_video.training.loop import LoopConfig, train
-from coca_video.training.regimes import plan_phases, reached_parameters
-from coca_video.training.state import TrainingState
-
-AUGMENTATION = "loop.augmentation={degrees: 10, min_scale: 0.8, max_scale: 1.2, shift: 0.1, color: 0.3}"
-
-
-class Interrupted(BatchStream):
-    """The signal arrives while batch `at` is made: `times` times."""
-
-    at, times, number = 2, 1, signal.SIGINT
-
-    def __getitem__(self, step: int):
-        if step == self.at:
-            for _ in range(self.times):
-                signal.raise_signal(self.number)
-        return super().__getitem__(step)
-
-
-def run(
-    root: Path, output: Path, *changes: str, stream: type[BatchStream] = BatchStream, num_workers: int = 0
-) -> tuple[TrainingState, bool]:
-    """Trains from scratch or from what is in `output`, as a new process would."""
-    config = load_config(TrainConfig, "train", [*mixed_arguments(root, output), AUGMENTATION, *changes])
-    data, loop = config.data, config.loop
-    sources = [open_source(s, frame_size=20, preprocessing=data.preprocessing) for s in data.sources]
-    tokenizer = Tokenizer.train([text for source in sources for text in source.texts()], vocab_size=300)
-    config.model.text.vocab_size = tokenizer.vocab_size
-    torch.manual_seed(loop.seed)
-    reached = reached_parameters(config.model, loop.loss)
-    state = TrainingState(
-        CoCa(config.model),
-        tokenizer,
-        data.preprocessing,
-        optimizer=loop.optimizer,
-        phases=plan_phases(config.model, loop.tuning, num_steps=loop.num_steps, reached=reached),
-        ema_decay=loop.ema_decay,
-        trained_on=["here"],
-        device=torch.device("cpu"),
-    )
-    length, seed = loop.num_steps, loop.seed
-    batches = stream(sources, data.sources, tokenizer, max_length=16, num_batches=length, seed=seed)
-    return state, train(state, batches, loop, output=output, num_workers=num_workers)
-
-
-def checkpoint(output: Path, step: int) -> Path:
-    return output / "checkpoints" / f"step-{step:07d}"
-
-
-def assert_same(ours: object, theirs: object) -> None:
-    """Equal to the last bit, whatever the nesting."""
-    assert type(ours) is type(theirs)
-    if isinstance(ours, Tensor):
-        assert torch.equal(ours, theirs)
-    elif isinstance(ours, dict):
-        assert list(ours) == list(theirs)
-        assert_same(list(ours.values()), list(theirs.values()))
-    elif isinstance(ours, (list, tuple)):
-        assert len(ours) == len(theirs)
-        for mine, other in zip(ours, theirs):
-            assert_same(mine, other)
-    else:
-        assert ours == theirs
-
-
-def figures(output: Path) -> list[dict[str, float]]:
-    """The log without how fast it went."""
-    lines = read_log(output)
-    for line in lines:
-        assert line.pop("samples_per_second") > 0
-    return lines
-
-
-def assert_same_runs(ours: Path, theirs: Path) -> None:
-    assert figures(ours) == figures(theirs)
-    last = [saved_checkpoints(output)[-1] for output in (ours, theirs)]
-    assert last[0].name == last[1].name
-    assert_same(*map(load_state, last))
-    assert load_checkpoint(ours).hash == load_checkpoint(theirs).hash
+from coca_video.training.loop import LoopConfig
+from coca_video.training.signals import Ending
+from coca_video.training.state_folder import load_state
 
 
 @pytest.fixture(scope="module")
 def unbroken(emoji_root, tmp_path_factory) -> Path:
     """Eight steps in one go."""
     output = tmp_path_factory.mktemp("runs") / "unbroken"
-    assert run(emoji_root, output)[1]
+    assert run(emoji_root, output)[1] is Ending.finished
     return output
 
 
@@ -115,11 +33,11 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one(emoji_root, tmp_path, 
     class StopsAtFour(Interrupted):
         at = 3  # the step of that batch is still made
 
-    state, finished = run(emoji_root, tmp_path, stream=StopsAtFour)
-    assert not finished and state.step == 4
+    state, ending = run(emoji_root, tmp_path, stream=StopsAtFour)
+    assert ending is Ending.interrupted and state.step == 4
     assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, 4)]
-    state, finished = run(emoji_root, tmp_path)
-    assert finished and state.step == 8
+    state, ending = run(emoji_root, tmp_path)
+    assert ending is Ending.finished and state.step == 8
     assert_same_runs(tmp_path, unbroken)
 
 
@@ -135,7 +53,7 @@ def test_steps_after_the_last_checkpoint_are_made_again(emoji_root, tmp_path, un
     with open(tmp_path / "log.jsonl", "a") as log:
         log.write('{"step": 6, "lo')
     assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, 4)]
-    assert run(emoji_root, tmp_path)[1]
+    assert run(emoji_root, tmp_path)[1] is Ending.finished
     assert_same_runs(tmp_path, unbroken)
 
 
@@ -153,7 +71,7 @@ TWO_PHASES = [
 def unbroken_two_phases(emoji_root, tmp_path_factory) -> Path:
     """Poolers for steps 0 and 1, everything for 2 to 4."""
     output = tmp_path_factory.mktemp("runs") / "phases"
-    assert run(emoji_root, output, *TWO_PHASES)[1]
+    assert run(emoji_root, output, *TWO_PHASES)[1] is Ending.finished
     return output
 
 
@@ -174,11 +92,11 @@ def test_what_is_frozen_first_moves_later(unbroken_two_phases):
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_run_of_two_phases_resumes_anywhere(emoji_root, tmp_path, unbroken_two_phases, at):
     """In the first, at the switch, and in the second."""
-    state, finished = run(
+    state, ending = run(
         emoji_root, tmp_path, *TWO_PHASES, stream=type("Stops", (Interrupted,), {"at": at - 1})
     )
-    assert not finished and state.step == at
-    assert run(emoji_root, tmp_path, *TWO_PHASES)[1]
+    assert ending is Ending.interrupted and state.step == at
+    assert run(emoji_root, tmp_path, *TWO_PHASES)[1] is Ending.finished
     assert_same_runs(tmp_path, unbroken_two_phases)
 
 
@@ -193,7 +111,7 @@ def test_a_run_with_one_loss_logs_one(emoji_root, tmp_path, weights, figure):
 
 
 def test_workers_change_nothing(emoji_root, tmp_path, unbroken):
-    assert run(emoji_root, tmp_path, num_workers=1)[1]
+    assert run(emoji_root, tmp_path, num_workers=1)[1] is Ending.finished
     assert_same_runs(tmp_path, unbroken)
 
 
@@ -227,11 +145,18 @@ def test_what_saves_memory_changes_no_more_than_roundings(emoji_root, tmp_path, 
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_step_and_saves(emoji_root, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "meaning"),
+    [
+        (signal.SIGINT, Ending.interrupted),
+        (signal.SIGTERM, Ending.preempted),
+        (signal.SIGUSR1, Ending.preempted),
+    ],
+)
+def test_a_signal_ends_the_step_and_saves(emoji_root, tmp_path, number, meaning):
     before = signal.getsignal(number)
-    state, finished = run(emoji_root, tmp_path, stream=type("Signalled", (Interrupted,), {"number": number}))
-    assert not finished and state.step == 3
+    state, ending = run(emoji_root, tmp_path, stream=type("Signalled", (Interrupted,), {"number": number}))
+    assert ending is meaning and state.step == 3
     assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, 3)]
     assert [line["step"] for line in read_log(tmp_path)] == [0, 1, 2]
     assert signal.getsignal(number) is before
@@ -251,7 +176,7 @@ def test_a_finished_run_is_left_alone(emoji_root, tmp_path, unbroken):
     run(emoji_root, tmp_path)
     files = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
     log = (tmp_path / "log.jsonl").read_text()
-    assert run(emoji_root, tmp_path)[1]
+    assert run(emoji_root, tmp_path)[1] is Ending.finished
     assert {path: path.read_bytes() for path in files} == files
     assert (tmp_path / "log.jsonl").read_text() == log
 

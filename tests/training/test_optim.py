@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
-from tiny import coca
+from tiny import coca, image_config
 from torch import nn
 
+from coca_video.models.image_encoder import ImageStyle
 from coca_video.training.optim import (
     GroupConfig,
     GroupConfigs,
@@ -13,6 +14,8 @@ from coca_video.training.optim import (
     Schedule,
     build_optimizer,
     build_schedule,
+    last_rates,
+    rate_share,
 )
 
 
@@ -39,10 +42,51 @@ def test_warm_up_then_cosine():
     assert rates(config, num_steps=8) == pytest.approx([2, 4, 6, 8, 8, eighth, 4, 8 - eighth, 0])
 
 
-@pytest.mark.parametrize("schedule", Schedule)
+@pytest.mark.parametrize("schedule", [Schedule.cosine, Schedule.linear])
 def test_without_warm_up(schedule):
     found = rates(OptimizerConfig(lr=1.0, num_warmup_steps=0, schedule=schedule), num_steps=10)
     assert found[0] == 1 and found[5] == pytest.approx(0.5) and found[10] == pytest.approx(0)
+
+
+def test_schedules_without_an_end():
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=4, schedule=Schedule.constant)
+    assert rates(config, num_steps=6) == pytest.approx([2, 4, 6, 8, 8, 8, 8])
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=4, schedule=Schedule.rsqrt)
+    found = rates(config, num_steps=15)
+    assert found[:4] == pytest.approx([2, 4, 6, 8]) and found[15] == pytest.approx(4)
+    assert found[3:] == sorted(found[3:], reverse=True)
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=0, schedule=Schedule.rsqrt)
+    assert rates(config, num_steps=3) == pytest.approx([8, 8 / 2**0.5, 8 / 3**0.5, 4])
+
+
+@pytest.mark.parametrize("schedule", [Schedule.cosine, Schedule.linear])
+def test_a_final_share(schedule):
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=2, schedule=schedule, final_share=0.25)
+    found = rates(config, num_steps=12)
+    assert found[1:3] == [8, 8] and found[7] == pytest.approx(5) and found[12] == pytest.approx(2)
+    assert rate_share(config, 100, num_steps=12) == pytest.approx(0.25)
+
+
+def test_a_share_of_the_steps_warms_up():
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=100, warmup_share=0.5, schedule=Schedule.linear)
+    assert rates(config, num_steps=8) == pytest.approx([2, 4, 6, 8, 8, 6, 4, 2, 0])
+    assert rates(OptimizerConfig(lr=8.0, warmup_share=0.0), num_steps=8)[0] == 8
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_schedule_begins_at_any_step(again):
+    """Of a new optimizer, or of one whose rates another schedule has set before."""
+    config = OptimizerConfig(lr=8.0, num_warmup_steps=4, schedule=Schedule.linear)
+    optimizer = build_optimizer(nn.ModuleDict({"heads": nn.Linear(2, 2)}), config)
+    if again:
+        build_schedule(optimizer, config, num_steps=8)
+    for step in (6, 0):
+        schedule = build_schedule(optimizer, config, num_steps=8, step=step)
+        found = [optimizer.param_groups[0]["lr"]]
+        optimizer.step()
+        schedule.step()
+        found.append(optimizer.param_groups[0]["lr"])
+        assert found == pytest.approx({6: [4, 2], 0: [2, 4]}[step])
 
 
 def test_a_run_shorter_than_its_warm_up():
@@ -146,3 +190,64 @@ def test_a_groups_decay_is_not_negative():
 def test_betas_are_two():
     with pytest.raises(ValueError, match=r"betas must be two numbers, got \[0.9\]"):
         OptimizerConfig(betas=[0.9])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"betas": [0.9, 1.0]}, r"betas must be in \[0, 1\), got \[0.9, 1.0\]"),
+        ({"eps": 0.0}, "eps must be positive, got 0.0"),
+        ({"num_warmup_steps": -1}, "num_warmup_steps must not be negative, got -1"),
+        ({"warmup_share": 1.5}, r"warmup_share must be in \[0, 1\], got 1.5"),
+        ({"layer_decay": 0.0}, "layer_decay must be above 0 and at most 1, got 0.0"),
+        ({"final_share": 2.0}, r"final_share must be in \[0, 1\], got 2.0"),
+        ({"final_share": 0.1, "schedule": Schedule.rsqrt}, "is for cosine and linear, got schedule rsqrt"),
+    ],
+)
+def test_settings_out_of_range(changes, message):
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**changes)
+
+
+@pytest.mark.parametrize("name", OptimizerName)
+def test_settings_reach_the_optimizer(name):
+    optimizer = build_optimizer(coca(), OptimizerConfig(name, betas=[0.8, 0.95], eps=1e-12))
+    assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.95), 1e-12)}
+    own = {OptimizerName.adamw: 1e-8, OptimizerName.adafactor: 1e-30}[name]
+    assert build_optimizer(coca(), OptimizerConfig(name)).param_groups[0]["eps"] == own
+
+
+@pytest.mark.parametrize("style", ["coca", "clip"])
+def test_rates_decay_with_the_image_encoders_depth(style):
+    """Of two blocks: half behind the second, and so on; nothing else is slower, frozen blocks are counted."""
+    model = coca(image=image_config(style=ImageStyle(style)))
+    model.image_encoder.blocks[1].norm_mlp.requires_grad_(False)
+    groups = GroupConfigs(image_encoder=GroupConfig(lr=0.4))
+    optimizer = build_optimizer(model, OptimizerConfig(lr=0.1, layer_decay=0.5, groups=groups))
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 0.1
+        if name.startswith("image_encoder."):
+            expected = 0.4 if name.startswith("image_encoder.norm.") else 0.4 / 8
+            for block in (0, 1):
+                expected = 0.4 / 2 ** (2 - block) if f".blocks.{block}." in name else expected
+        if parameter.requires_grad:
+            assert rate[id(parameter)] == pytest.approx(expected), name
+
+
+def test_the_last_rates_of_the_models_groups():
+    model = coca()
+    model.unimodal.requires_grad_(False)
+    groups = GroupConfigs(heads=GroupConfig(lr=0.01))
+    config = OptimizerConfig(lr=0.1, num_warmup_steps=2, layer_decay=0.5, groups=groups)
+    optimizer = build_optimizer(model, config)
+    build_schedule(optimizer, config, num_steps=10)
+    expected = {"image_encoder": 0.05, "poolers": 0.05, "multimodal": 0.05, "heads": 0.005}
+    assert last_rates(optimizer) == pytest.approx(expected)
+
+
+def test_scalars_are_apart():
+    """fully_shard leaves them whole, and a fused update takes sharded parameters or whole ones."""
+    optimizer = build_optimizer(coca(), OptimizerConfig())
+    for group in optimizer.param_groups:
+        assert len({parameter.ndim == 0 for parameter in group["params"]}) == 1

@@ -1,0 +1,48 @@
+import pytest
+import torch
+from parallel_steps import Case, Outcome, cases, plain_of, train, train_cases
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, Outcome]:
+    """One process, one pass."""
+    each = {str(plain_of(case)): plain_of(case) for case in cases()}
+    return {name: train(case) for name, case in each.items()}
+
+
+# Four processes on two cores take their time: by default as many cases as show all that can differ.
+@pytest.mark.parametrize(
+    ("num", "some"),
+    [
+        (2, cases()),
+        (4, [case for i, case in enumerate(cases()) if i in (1, 2, 7)]),
+        pytest.param(4, cases(), marks=pytest.mark.slow),
+    ],
+    ids=["2", "4", "4-all"],
+)
+def test_processes_equal_one(num, some, plain, tmp_path):
+    """Losses, gradients, norms, and weights after ten steps, the last of fewer rows than processes."""
+    args = (num, str(tmp_path / "meeting"), some, tmp_path / "outcomes")
+    torch.multiprocessing.spawn(train_cases, args=args, nprocs=num)
+    together = [Outcome(**found) for found in torch.load(tmp_path / "outcomes")]
+    for case, found in zip(some, together, strict=True):
+        assert_same(found, plain[str(plain_of(case))], case)
+
+
+def test_micro_batches_equal_one_pass(plain):
+    """Cached ones always; separate ones where nothing but captions is learned."""
+    for case in cases():
+        if case.micro_batch_size and not case.ring and case.sharing == "ddp":
+            assert_same(train(case), plain[str(plain_of(case))], case)
+
+
+def assert_same(found: Outcome, expected: Outcome, case: Case) -> None:
+    for ours, theirs in zip(found.losses, expected.losses, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-6), case
+    assert found.norms == pytest.approx(expected.norms, rel=1e-4), case
+    for name in ("gradients", "weights"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert ours.keys() == theirs.keys() and ours
+        for key in ours:
+            close = {"atol": 1e-5 * max(1, theirs[key].abs().max().item()), "rtol": 0}
+            torch.testing.assert_close(ours[key], theirs[key], **close, msg=lambda m: f"{case} {key}: {m}")
