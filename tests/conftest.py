@@ -1,4 +1,5 @@
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,14 @@ from coca_video.commands.train import main as train_main
 
 # A shell's background job is born with Ctrl-C ignored, and so would be every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indices of shards are kept where this session ends, not in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COCA_VIDEO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from tiny import coca, texts
-from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from coca_video.data.samples import Batch
+from coca_video.models.coca import CoCa
+from coca_video.training.gradients import ModelCall, clip_gradients, compute_gradients
 from coca_video.training.optim import OptimizerConfig, build_optimizer
 from coca_video.training.regimes import freeze_all_but, reached_parameters
-from coca_video.training.step import LossConfig, compute_losses, update
+from coca_video.training.step import Inputs, LossConfig
 
 
 def batch(num_frames: int = 3, *, seed: int = 0) -> Batch:
@@ -24,17 +25,6 @@ def batch(num_frames: int = 3, *, seed: int = 0) -> Batch:
     return Batch(frames, frame_mask, ids, text_mask, torch.tensor([0, 1, 0]), keys=["a", "b", "c"])
 
 
-class Losses(nn.Module):
-    """The losses as a module, for that is what DistributedDataParallel wraps."""
-
-    def __init__(self, config: LossConfig):
-        super().__init__()
-        self.model, self.config = coca(), config
-
-    def forward(self, given: Batch) -> Tensor:
-        return compute_losses(self.model, given.frames / 255, given, self.config)["loss"]
-
-
 def distributed_steps(rank: int, meeting: str, configs: list[LossConfig]) -> None:
     """One of two processes, each with a batch of its own: their weights stay the same.
 
@@ -44,20 +34,23 @@ def distributed_steps(rank: int, meeting: str, configs: list[LossConfig]) -> Non
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     for config in configs:
-        losses = Losses(config)
-        freeze_all_but(losses.model, reached_parameters(losses.model.config, config))
-        _two_steps(losses, batch(seed=rank))
-        for name, weight in losses.model.named_parameters():
+        model = coca()
+        freeze_all_but(model, reached_parameters(model.config, config))
+        _two_steps(model, batch(seed=rank), config)
+        for name, weight in model.named_parameters():
             first = weight.detach().clone()
             dist.broadcast(first, 0)
             assert torch.equal(first, weight), name
         with pytest.raises(RuntimeError, match="Expected to have finished reduction"):
-            _two_steps(Losses(config), batch(seed=rank))
+            _two_steps(coca(), batch(seed=rank), config)
     dist.destroy_process_group()
 
 
-def _two_steps(losses: Losses, given: Batch) -> None:
-    distributed = DistributedDataParallel(losses)
-    optimizer = build_optimizer(losses.model, OptimizerConfig())
+def _two_steps(model: CoCa, given: Batch, config: LossConfig) -> None:
+    call = DistributedDataParallel(ModelCall(model))
+    optimizer = build_optimizer(model, OptimizerConfig())
     for _ in range(2):
-        update(losses.model, distributed(given), optimizer, clip_norm=1.0)
+        optimizer.zero_grad()
+        compute_gradients(call, model, Inputs.of(given, given.frames / 255), config)
+        clip_gradients(list(model.parameters()), 1.0)
+        optimizer.step()

@@ -18,21 +18,39 @@ def options(group: str) -> list[str]:
 
 
 def test_there_is_no_other_file():
-    groups = {group: options(group) for group in ("model", "recipe", "evaluate")}
+    groups = {group: options(group) for group in ("model", "recipe", "evaluate", "cluster")}
     assert all(groups.values())
     used = {f"{group}/{option}" for group in groups for option in groups[group]}
-    assert used | {"train", "evaluate"} == FILES
+    assert used | {"train", "evaluate", "submit"} == FILES
 
 
-@pytest.mark.parametrize(("recipe", "model"), itertools.product(options("recipe"), options("model")))
+def recipes_with_models() -> list[tuple[str, str | None]]:
+    """A recipe that names its model with that one (None), the others with each."""
+    files = {recipe: (CONFIGS / "recipe" / f"{recipe}.yaml").read_text() for recipe in options("recipe")}
+    own = [(recipe, None) for recipe, text in files.items() if "/model:" in text]
+    others = [recipe for recipe, text in files.items() if "/model:" not in text]
+    return own + list(itertools.product(others, options("model")))
+
+
+@pytest.mark.parametrize(("recipe", "model"), recipes_with_models())
 def test_recipes_with_models(recipe, model):
-    config = load_config(TrainConfig, "train", [f"recipe={recipe}", f"model={model}"])
+    config = load_config(TrainConfig, "train", [f"recipe={recipe}", *([f"model={model}"] if model else [])])
     values = OmegaConf.load(CONFIGS / "recipe" / f"{recipe}.yaml")
-    assert config.output == values.output and config.loop.num_steps == values.loop.num_steps
-    assert [source.path for source in config.data.sources] == [source.path for source in values.data.sources]
+    assert config.output == values.output
+    for name in ("num_steps", "num_epochs"):
+        assert getattr(config.loop, name) == values.loop.get(name, getattr(config.loop, name))
+    if "data" in values:
+        assert [s.path for s in config.data.sources] == [s.path for s in values.data.sources]
     with torch.device("meta"):
         built = CoCa(config.model)
     assert built.heads.text.weight.shape == (config.model.embed_dim, config.model.text.width)
+
+
+def test_a_size_has_what_all_sizes_share():
+    config = load_config(TrainConfig, "train", ["recipe=pretrain_image/2b"])
+    assert config.model.text.width == 1408 and config.output == "runs/pretrain_image/2b"
+    assert config.loop.num_steps == 500_000 and sum(s.batch_size for s in config.data.sources) == 65_536
+    assert config.loop.parallel.sharing == "fsdp"
 
 
 @pytest.mark.parametrize("option", options("evaluate"))

@@ -19,7 +19,9 @@ def open_evaluations(config: TrainConfig, device: torch.device) -> Evaluation | 
     if bool(config.evaluations) != bool(config.loop.evaluate_every):
         found = f"got evaluations={config.evaluations} and evaluate_every={config.loop.evaluate_every}"
         raise InputError(f"evaluations and loop.evaluate_every come together, {found}")
-    benchmarks = {Path(name).stem: load_option(BenchmarkConfig, "evaluate", name) for name in config.evaluations}
+    benchmarks = {
+        Path(name).stem: load_option(BenchmarkConfig, "evaluate", name) for name in config.evaluations
+    }
     for name, benchmark in benchmarks.items():
         if not Path(benchmark.manifest).exists():
             raise InputError(f"evaluations: {name} needs {benchmark.manifest}, which does not exist")

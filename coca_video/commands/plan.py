@@ -44,7 +44,9 @@ class PlanSettings:
             raise InputError(f"reserve={self.reserve:g}: a share is needed, at least 0 and below 1")
 
 
-KINDS = {field.name: int if field.name == "devices" else float for field in fields(PlanSettings)} | {"device": str}
+KINDS = {field.name: int if field.name == "devices" else float for field in fields(PlanSettings)} | {
+    "device": str
+}
 
 
 def main() -> int:

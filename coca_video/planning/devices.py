@@ -39,18 +39,24 @@ ACCELERATORS = (
     Accelerator("v100-pcie", r"\bV100[ -]PCIE\b", 112e12, 14e12),  # NVIDIA V100 data sheet, float16
     Accelerator("v100", r"\bV100\b", 125e12, 15.7e12),  # NVIDIA V100 data sheet, SXM2, float16
     Accelerator("t4", r"\bT4\b", 65e12, 8.1e12),  # NVIDIA T4 data sheet, float16
-    Accelerator("rtx5090", r"\bRTX ?5090\b(?!.*Laptop)", 209.5e12, 104.8e12),  # NVIDIA RTX Blackwell white paper
+    Accelerator(
+        "rtx5090", r"\bRTX ?5090\b(?!.*Laptop)", 209.5e12, 104.8e12
+    ),  # NVIDIA RTX Blackwell white paper
     Accelerator("rtx4090", r"\bRTX ?4090\b(?!.*Laptop)", 165.2e12, 82.6e12),  # NVIDIA Ada white paper
     Accelerator("rtx3090", r"\bRTX ?3090\b(?! Ti)", 71e12, 35.6e12),  # NVIDIA GA102 white paper
     Accelerator("mi300x", r"\bMI300X\b", 1307.4e12, 163.4e12),  # AMD Instinct MI300X data sheet
-    Accelerator("mi250x", r"\bMI250X\b", 191.5e12, 23.9e12),  # AMD Instinct MI250X data sheet, one of its two dies
+    Accelerator(
+        "mi250x", r"\bMI250X\b", 191.5e12, 23.9e12
+    ),  # AMD Instinct MI250X data sheet, one of its two dies
 )
 
 
 def find_accelerator(device_name: str) -> Accelerator | None:
     """By a name of torch or of a user; None where it is not in the table, as for a CPU."""
     for accelerator in ACCELERATORS:
-        if device_name.lower() == accelerator.name or re.search(accelerator.pattern, device_name, re.IGNORECASE):
+        if device_name.lower() == accelerator.name or re.search(
+            accelerator.pattern, device_name, re.IGNORECASE
+        ):
             return accelerator
     return None
 

@@ -117,13 +117,15 @@ class _Step:
         """What norms keep of what they read: once, however many there are."""
         return rows * (FLOAT * width + STATISTICS)
 
-    def pooler(
-        self, batch: int, queries: int, num_tokens: int, memory_width: int, *, is_masked: bool
-    ) -> int:
+    def pooler(self, batch: int, queries: int, num_tokens: int, memory_width: int, *, is_masked: bool) -> int:
         width, heads, rows = self.config.text.width, self.config.num_pooler_heads, batch * queries
         kept = self.read(batch, queries, num_tokens, memory_width, width, heads, is_masked=is_masked)
         kept += queries * self.low * width  # learned queries are projected once
-        kept += 0 if self.casts or is_masked else batch * num_tokens * memory_width * FLOAT
+        is_absorbed = absorbs(width, heads, memory_width, num_queries=queries, num_tokens=num_tokens)
+        if not self.casts and (
+            is_absorbed or not is_masked
+        ):  # the normed tokens, of which `read` has no copy
+            kept += batch * num_tokens * memory_width * FLOAT
         # The output map reads what attention keeps, but where a mask has made a copy of it.
         return kept + self.normed(rows, width) + is_masked * rows * self.low * width
 
@@ -179,11 +181,17 @@ class _Step:
         if text.style is TextStyle.open_clip:
             copy = 0 if self.casts else shape.num_clips * memory[0] * memory[1] * FLOAT
             reading += self.normed(shape.num_clips * memory[0], memory[1]) + copy
-            blocks = self.as_block(rows, text.width, own + mlp) + self.as_block(rows, text.width, reading + mlp)
+            blocks = self.as_block(rows, text.width, own + mlp) + self.as_block(
+                rows, text.width, reading + mlp
+            )
         else:
             blocks = self.as_block(rows, text.width, own + reading + mlp)
         once = self.normed(rows, text.width)
-        if not self.casts and text.style is not TextStyle.open_clip:  # all layers keep the one memory
+        # All layers keep the one memory, if no norm of the poolers has kept it.
+        is_normed = not self.pools_singly and (
+            config.poolers is PoolerStyle.cascade or not config.num_caption_queries
+        )
+        if not self.casts and text.style is not TextStyle.open_clip and not is_normed:
             once += shape.num_clips * memory[0] * memory[1] * FLOAT
         return blocks * text.num_multimodal_layers + self.plain(once)
 
@@ -209,7 +217,14 @@ class _Step:
         return replace(self.plain(gradients), workspace=3 * CHUNK_BYTES)
 
     def block(
-        self, rows: int, width: int, mlp_width: int, num_heads: int, *, padded: int = 0, is_masked: bool = False
+        self,
+        rows: int,
+        width: int,
+        mlp_width: int,
+        num_heads: int,
+        *,
+        padded: int = 0,
+        is_masked: bool = False,
     ) -> Kept:
         sizes = {"rows": rows, "width": width, "num_heads": num_heads}
         kept = self.self_attention(**sizes, padded=padded, is_masked=is_masked)

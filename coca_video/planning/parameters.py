@@ -44,7 +44,9 @@ def count_parameters(config: CoCaConfig) -> Parameters:
     with torch.device("meta"):
         model = CoCa(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    blocks = [sum(p.numel() for p in part.parameters()) for part in model.modules() if isinstance(part, Block)]
+    blocks = [
+        sum(p.numel() for p in part.parameters()) for part in model.modules() if isinstance(part, Block)
+    ]
     total = sum(prod(shape) for shape in shapes.values())
     weights = [shape for name, shape in shapes.items() if name.endswith(".weight") and len(shape) > 1]
     num_cast = sum(map(prod, weights)) - prod(shapes["unimodal.tokens.weight"])  # an embedding is looked up
@@ -62,7 +64,7 @@ def optimizer_bytes(shapes: list[tuple[int, ...]], optimizer: str) -> int:
 
 
 def _factored(shape: tuple[int, ...]) -> int:
-    *_, rows, columns = sorted((1, *shape))
+    *_, rows, columns = sorted((1, 1, *shape))
     if rows < LEAST_FACTORED:
         return prod(shape)
     return prod(shape) // rows + prod(shape) // columns

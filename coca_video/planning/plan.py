@@ -267,7 +267,9 @@ def _fitting(plan: Plan) -> Iterator[str]:
     rows = [names + (["cost"] if cluster.price_per_hour is not None else [])]
     for choice in plan.choices:
         hours = choice.hours(cluster)
-        cost = [] if cluster.price_per_hour is None else [hours * cluster.num_devices * cluster.price_per_hour]
+        cost = (
+            [] if cluster.price_per_hour is None else [hours * cluster.num_devices * cluster.price_per_hour]
+        )
         rows.append(
             [
                 "->" if choice is plan.best else "",
@@ -294,7 +296,10 @@ def _fitting(plan: Plan) -> Iterator[str]:
 
 def _settings(choice: Choice) -> str:
     size = choice.micro_batch_size if choice.num_parts > 1 else 0
-    keys = [f"loop.compute.micro_batch_size={size}", f"loop.compute.recompute={str(choice.recompute).lower()}"]
+    keys = [
+        f"loop.compute.micro_batch_size={size}",
+        f"loop.compute.recompute={str(choice.recompute).lower()}",
+    ]
     if choice.sharing != "alone":
         keys.insert(0, f"loop.parallel.sharing={choice.sharing}")
     return " ".join(keys)

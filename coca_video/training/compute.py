@@ -18,7 +18,9 @@ class Precision(str, Enum):
 
 
 class Accumulation(str, Enum):
-    cached = "cached"  # exact: embeddings first, then each micro-batch once more (GradCache, arXiv 2101.06983)
+    cached = (
+        "cached"  # exact: embeddings first, then each micro-batch once more (GradCache, arXiv 2101.06983)
+    )
     separate = "separate"  # each micro-batch has its own negatives alone: one pass, another contrastive loss
 
 

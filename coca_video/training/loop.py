@@ -40,7 +40,9 @@ class LoopConfig:
     num_samples: int | None = None  # in place of num_steps: so many steps as see them
     save_every: int = 100  # steps
     keep_last: int = 2  # checkpoints
-    best: str | None = None  # a figure of the evaluations: its best checkpoint is kept too; "-NAME": the lowest
+    best: str | None = (
+        None  # a figure of the evaluations: its best checkpoint is kept too; "-NAME": the lowest
+    )
     save_in_background: bool = True  # a copy in memory is written while training goes on
     evaluate_every: int = 0  # steps; 0 = never
     ema_decay: float = 0.98  # of the averaged weights that checkpoints carry; 0 = the raw weights
@@ -63,7 +65,9 @@ class LoopConfig:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.num_epochs and self.num_samples:
-            raise ValueError(f"num_epochs={self.num_epochs} and num_samples={self.num_samples} exclude each other")
+            raise ValueError(
+                f"num_epochs={self.num_epochs} and num_samples={self.num_samples} exclude each other"
+            )
         if self.evaluate_every < 0:
             raise ValueError(f"evaluate_every must not be negative, got {self.evaluate_every}")
         for name in ("ema_decay", "patch_dropout"):

@@ -70,7 +70,9 @@ def _shard(
 
     Blocks compute in bfloat16 under autocast anyhow: their weights then travel so, at half the cost.
     """
-    low = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    low = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
     policy = low if precision is Precision.bfloat16 else MixedPrecisionPolicy()
     for parameter in call.parameters():  # fully_shard takes no others: a convolution may be channels_last
         parameter.data = parameter.data.contiguous()

@@ -19,7 +19,9 @@ class LossConfig:
     contrastive_weight: float = 1.0
     label_smoothing: float = 0.0
     share_positives: bool = True  # pairs of equal text are not each other's negatives
-    ring: bool = False  # among processes: embeddings travel instead of being gathered (less memory, more trips)
+    ring: bool = (
+        False  # among processes: embeddings travel instead of being gathered (less memory, more trips)
+    )
 
     def __post_init__(self) -> None:
         if self.caption_weight < 0 or self.contrastive_weight < 0:
@@ -59,14 +61,14 @@ class Inputs:
             return [self]
         tensors = (self.pixels, self.frame_mask, self.ids, self.text_mask, self.groups)
         num_own = min(num_parts, len(self))
-        parts = [Inputs(*part) for part in zip(*(x.tensor_split(num_own) for x in tensors))] if num_own else []
+        parts = (
+            [Inputs(*part) for part in zip(*(x.tensor_split(num_own) for x in tensors))] if num_own else []
+        )
         filler = Inputs(*(x[:1] for x in tensors), has_weight=False)
         return parts + [filler] * (num_parts - num_own)
 
 
-def compute_losses(
-    model: CoCa, frames: Tensor | None, batch: Batch, config: LossConfig
-) -> dict[str, Tensor]:
+def compute_losses(model: CoCa, frames: Tensor | None, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
     """frames: normalised 'b t c h w' of the batch, None if it brings tokens instead; returns the scalars
     loss, caption, contrastive, scale.
 

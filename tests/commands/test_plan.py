@@ -19,7 +19,9 @@ def test_a_recipe_whose_data_are_not_here(capsys):
     assert call(main, *TINY, GONE, "devices=4", "price_per_hour=2.5", "text_length=8") == 0
     first, second, *_, last = capsys.readouterr().out.splitlines()
     assert " parameters: image_encoder " in first
-    assert second.startswith("10 steps of 64 clips, 64 frames of 16 px, texts of 8 tokens, at most 16; trained: ")
+    assert second.startswith(
+        "10 steps of 64 clips, 64 frames of 16 px, texts of 8 tokens, at most 16; trained: "
+    )
     assert last.startswith("settings: loop.parallel.sharing=ddp loop.compute.micro_batch_size=0 ")
 
 

@@ -9,8 +9,9 @@ from coca_video.metrics.ranking import retrieval_figures
 from coca_video.models.adaptors import Adaptor
 from coca_video.models.coca import CoCa
 from coca_video.models.decoding import CachedDecoder
+from coca_video.training.gradients import clip_gradients
 from coca_video.training.optim import OptimizerConfig, build_optimizer, build_schedule
-from coca_video.training.step import LossConfig, compute_losses, update
+from coca_video.training.step import LossConfig, compute_losses
 
 LIGHTS = {
     "the light comes on": (10, 120, 240),
@@ -37,7 +38,10 @@ def trained(model: CoCa, frames: torch.Tensor, batch: Batch) -> CoCa:
     schedule = build_schedule(optimizer, config, num_steps=NUM_STEPS)
     for _ in range(NUM_STEPS):
         losses = compute_losses(model, frames, batch, LossConfig())
-        update(model, losses["loss"], optimizer, clip_norm=1.0)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        clip_gradients(list(model.parameters()), 1.0)
+        optimizer.step()
         schedule.step()
     return model.eval()
 

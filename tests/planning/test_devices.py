@@ -33,7 +33,9 @@ def test_names_of_torch(name, expected):
     assert peak_flops(name) == expected
 
 
-@pytest.mark.parametrize("name", ["", "cpu", "NVIDIA T400", "NVIDIA GeForce RTX 4090 Laptop GPU", "Quadro RTX 5000"])
+@pytest.mark.parametrize(
+    "name", ["", "cpu", "NVIDIA T400", "NVIDIA GeForce RTX 4090 Laptop GPU", "Quadro RTX 5000"]
+)
 def test_what_is_not_known_has_no_peak(name):
     assert peak_flops(name) is None
 
@@ -45,7 +47,9 @@ def test_users_names_are_each_their_own():
 
 
 def test_an_unknown_one_is_told_the_choices():
-    with pytest.raises(InputError, match="device=p100: not in the table; the choices are gb200, b200, .*mi250x"):
+    with pytest.raises(
+        InputError, match="device=p100: not in the table; the choices are gb200, b200, .*mi250x"
+    ):
         accelerator_of("p100")
 
 

@@ -69,7 +69,9 @@ def test_what_is_frozen_has_less_work(trained):
 
 
 @pytest.mark.parametrize("trained", [set(GROUPS), {"poolers"}], ids=["all", "poolers"])
-@pytest.mark.parametrize("changes", [{}, {"text": text_config(style=TextStyle.open_clip)}], ids=["coca", "open"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"text": text_config(style=TextStyle.open_clip)}], ids=["coca", "open"]
+)
 def test_recomputed_blocks(trained, changes):
     assert_counted(coca(**changes), batch(), trained=trained, recompute=True)
 

@@ -18,7 +18,9 @@ def test_parts_make_up_the_model():
     assert sum(parts.values()) == parameters.total == total
     assert parts["vocabulary"] == model.heads.vocabulary.weight.numel()
     assert parts["temporal"] == sum(p.numel() for p in model.temporal.parameters())
-    blocks = [sum(p.numel() for p in part.parameters()) for part in model.modules() if isinstance(part, Block)]
+    blocks = [
+        sum(p.numel() for p in part.parameters()) for part in model.modules() if isinstance(part, Block)
+    ]
     assert (parameters.largest_block, parameters.num_root) == (max(blocks), total - sum(blocks))
 
 

@@ -46,10 +46,12 @@ def test_nothing_fits():
     assert f"nothing fits: one row at a time needs {needed}" in as_text(plan)
 
 
-def test_the_largest_micro_batch_is_the_largest_that_fits():
-    for memory in range(*(int(make_plan(RUN, CLUSTER).least.memory * factor) for factor in (1, 2)), 20_000):
-        for choice in make_plan(RUN, replace(CLUSTER, memory=memory)).choices:
-            assert choice.memory <= memory and choice.num_parts * choice.micro_batch_size >= 16
+@pytest.mark.parametrize("factor", [1.01, 1.05, 1.2])
+def test_the_largest_micro_batch_that_fits(factor):
+    memory = make_plan(RUN, CLUSTER).least.memory * factor
+    choices = make_plan(RUN, replace(CLUSTER, memory=memory)).choices
+    assert choices and all(choice.memory <= memory for choice in choices)
+    assert all(choice.num_parts == -(-16 // choice.micro_batch_size) for choice in choices)
 
 
 def test_one_device_shares_nothing():
@@ -66,7 +68,9 @@ def test_batch_norm_wants_the_whole_batch():
 
 def test_phases_add_up_and_the_fullest_must_fit():
     frozen = Phase(50, frozenset({"poolers"}), BATCH)
-    both, first = (make_plan(replace(RUN, phases=phases), CLUSTER) for phases in ([frozen, *RUN.phases], [frozen]))
+    both, first = (
+        make_plan(replace(RUN, phases=phases), CLUSTER) for phases in ([frozen, *RUN.phases], [frozen])
+    )
     whole = make_plan(RUN, CLUSTER)
     assert both.best.flops == first.best.flops + whole.best.flops
     assert both.best.memory == whole.best.memory > first.best.memory

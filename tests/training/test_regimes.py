@@ -24,7 +24,7 @@ from coca_video.training.regimes import (
     reached_parameters,
 )
 from coca_video.training.state import TrainingState
-from coca_video.training.step import LossConfig, compute_losses, update
+from coca_video.training.step import LossConfig, compute_losses
 
 GROUPS = {"image_encoder", "poolers", "temporal", "unimodal", "multimodal", "heads"}
 TABLE = {
@@ -128,7 +128,8 @@ def training_state(model: CoCa, phases: list[Phase]) -> TrainingState:
 def step(state: TrainingState, loss: LossConfig) -> None:
     given = batch()
     losses = compute_losses(state.model, given.frames / 255, given, loss)
-    update(state.model, losses["loss"], state.optimizer, clip_norm=1.0)
+    losses["loss"].backward()
+    state.clip()
     state.advance()
 
 
@@ -164,7 +165,7 @@ def test_steps_change_what_the_regime_trains_and_nothing_else(regime, case):
     assert len(state.optimizer.state) == len(trained)
     groups = {n.split(".")[0] for n in trained}
     assert in_training(model) == groups
-    for weights in (model.state_dict(), state.averaged.module.state_dict()):
+    for weights in (model.state_dict(), state.average.state_dict()):
         moved = {n for n, value in weights.items() if not torch.equal(value, before[n])}
         statistics = {n for n in weights if n not in dict(model.named_parameters())}
         expected = trained | (statistics if "image_encoder" in groups else set())
