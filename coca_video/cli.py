@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -49,14 +49,26 @@ def load_config(kind: type[Config], name: str, overrides: list[str]) -> Config:
 
 
 def load_option(kind: type[Config], group: str, option: str) -> Config:
-    """configs/{group}/{option}.yaml alone, as a checked `kind`: a preset by its name.
+    """configs/{group}/{option}.yaml alone, as a checked `kind`: a preset by its name; or a YAML file's path.
 
-    Raises InputError, naming the choices, for an option that is not there.
+    Raises InputError, naming the choices, for an option that is not there, and, naming file and key, for a
+    file that is no such configuration.
     """
-    path = CONFIGS / group / f"{option}.yaml"
-    if not path.exists():
-        raise InputError(_no_such(group, option))
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), OmegaConf.load(path)))
+    is_file = option.endswith((".yaml", ".yml"))
+    path = Path(option) if is_file else CONFIGS / group / f"{option}.yaml"
+    if not is_file and not path.exists():
+        raise InputError(f"{_no_such(group, option)}, or a path that ends in .yaml")
+    try:
+        settings = OmegaConf.load(path)
+        if not isinstance(settings, DictConfig):
+            raise ValueError(f"expected settings, as in key: value, got {settings}")
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), settings))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read this file ({error.strerror or error})") from error
+    except OmegaConfBaseException as error:
+        raise InputError(f"{path}: {_about_key(error)}") from error
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def load_launcher(name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +121,17 @@ def _about_key(error: OmegaConfBaseException) -> str:
         near = difflib.get_close_matches(error.key, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(known)}"
         return f"{error.full_key}: there is no such key; {hint}"
-    return f"{error.full_key}: {str(error).splitlines()[0]}"
+    return f"{error.full_key}: {_plainly(str(error).splitlines()[0])}"
+
+
+def _plainly(reason: str) -> str:
+    """What OmegaConf says in terms of Python, in terms of settings."""
+    if "is not a ListConfig, list or tuple" in reason:
+        return "expected a list, as in [a, b]"
+    if wrong := re.match(r"Invalid type assigned: (\w+) is not a subclass of \w+\. value: (.*)", reason):
+        is_missing = wrong[2] == "{}"  # a setting of what is not in the list
+        return "is not there" if is_missing else f"expected settings, as in {{key: value}}, got {wrong[2]}"
+    return "must have a value, got null" if reason.endswith("is not Optional") else reason
 
 
 def _no_such(group: str, option: str) -> str:

@@ -11,6 +11,14 @@ from coca_video.evaluation.benchmark import BenchmarkConfig, evaluate_benchmark
 from coca_video.evaluation.subject import CocaSubject
 
 
+def write_evaluation(path: Path, manifest: Path) -> Path:
+    """As a YAML file: retrieval among the four clips of the emoji benchmark's without a skin tone."""
+    path.write_text(
+        f"manifest: {manifest}\nretrieval: {{subset: 'skintone='}}\nloading: {{num_workers: 0}}\n"
+    )
+    return path
+
+
 def evaluate(run: Path, config: BenchmarkConfig, output: Path, rank: int) -> None:
     """The first process alone has the outcome; what each has encoded is written beside it."""
     subject = CountingSubject(load_checkpoint(run), torch.device("cpu"))

@@ -75,6 +75,7 @@ def saved_bytes(model: CoCa, given: Batch, config: LossConfig, *, bfloat16: bool
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             loss = loss_of(model, given, config)
+    assert loss.requires_grad  # and has kept all of it alive until here
     return sum(x.untyped_storage().nbytes() for x in kept.values())
 
 

@@ -15,6 +15,7 @@ from coca_video.config import TrainConfig
 from coca_video.data.loader import BatchStream, open_source
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.models.coca import CoCa
+from coca_video.ops.distributed import num_processes, rank
 from coca_video.run_log import read_log
 from coca_video.training.log import MEASURED
 from coca_video.training.loop import train
@@ -53,7 +54,7 @@ class Recorded(BatchStream):
 def run(
     root: Path, output: Path, *changes: str, stream: type[BatchStream] = BatchStream, num_workers: int = 0
 ) -> tuple[TrainingState, Ending]:
-    """Trains from scratch or from what is in `output`, as a new process would."""
+    """Trains from scratch or from what is in `output`, as a new process, or one of several, would."""
     config = load_config(TrainConfig, "train", [*mixed_arguments(root, output), AUGMENTATION, *changes])
     data, loop = replace(config.data, num_workers=num_workers), config.loop
     sources = [open_source(s, frame_size=20, preprocessing=data.preprocessing) for s in data.sources]
@@ -71,9 +72,10 @@ def run(
         trained_on=["here"],
         device=torch.device("cpu"),
         watch=loop.watch,
+        parallel=loop.parallel,
     )
-    length, seed = loop.num_steps, loop.seed
-    batches = stream(sources, data.sources, tokenizer, max_length=16, num_batches=length, seed=seed)
+    length, own = loop.num_steps, {"seed": loop.seed, "rank": rank(), "num_ranks": num_processes()}
+    batches = stream(sources, data.sources, tokenizer, max_length=16, num_batches=length, **own)
     return state, train(state, batches, loop, data, output=output)
 
 

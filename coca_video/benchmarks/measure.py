@@ -17,6 +17,7 @@ from tqdm import tqdm
 from coca_video.errors import InputError
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
 
 
 @dataclass
@@ -104,9 +105,20 @@ def _start_of_peak(device: torch.device) -> tuple[int, Callable[[], int]]:
     return _status("VmRSS"), partial(_status, "VmHWM")
 
 
-def _status(key: str) -> int:
+def check_memory_is_told() -> None:
+    if not STATUS.exists():
+        raise InputError(f"memory is read from {STATUS}, which Linux has")
+
+
+def resident_by_process() -> list[int]:
+    """Bytes of this process, and of each that `multiprocessing` has started from it."""
+    children = sorted(child.pid for child in multiprocessing.active_children())
+    return [_status("VmRSS"), *(_status("VmRSS", Path(f"/proc/{pid}/status")) for pid in children)]
+
+
+def _status(key: str, file: Path = STATUS) -> int:
     """Bytes."""
-    return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+    return 1024 * int(re.search(rf"{key}:\s*(\d+) kB", file.read_text())[1])
 
 
 def _summary(runs: list[Measured], *, num_untimed: int) -> Measured:

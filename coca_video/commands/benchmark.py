@@ -27,6 +27,7 @@ BENCHMARKS = {
     "decode": "some frames of a file: milliseconds, beside PyAV, decord and torchcodec",
     "stream": "video as it arrives: memory and time a frame by the number of frames",
     "mfu": "the share of the machine's ceiling that is used",
+    "loading": "training over shards: waiting for data, samples a second and memory of the loader",
     "scaling": "slopes of time by frames, batch size and text length",
 }
 

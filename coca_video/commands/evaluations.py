@@ -8,24 +8,66 @@ import torch
 from coca_video.cli import load_option
 from coca_video.config import TrainConfig
 from coca_video.errors import InputError
-from coca_video.evaluation.benchmark import BenchmarkConfig, Outcome, evaluate_benchmark
+from coca_video.evaluation.benchmark import (
+    BenchmarkConfig,
+    Outcome,
+    check_not_seen,
+    check_records,
+    evaluate_benchmark,
+)
 from coca_video.evaluation.subject import CocaSubject
 from coca_video.loading import load
 from coca_video.training.loop import Evaluation
 
 
-def open_evaluations(config: TrainConfig, device: torch.device) -> Evaluation | None:
-    """None where there are none. Raises InputError for unknown ones, and for data that is not there."""
+def open_evaluations(
+    config: TrainConfig, device: torch.device, *, trained_on: list[str]
+) -> Evaluation | None:
+    """None where there are none.
+
+    trained_on: data sets that the evaluated weights will have seen.
+    Raises InputError, at the start and not after the first thousand steps, for what would fail then: unknown
+    evaluations, data that is not there or was trained on, a figure `loop.best` that none of them gives.
+    """
     if bool(config.evaluations) != bool(config.loop.evaluate_every):
         found = f"got evaluations={config.evaluations} and evaluate_every={config.loop.evaluate_every}"
         raise InputError(f"evaluations and loop.evaluate_every come together, {found}")
-    benchmarks = {
-        Path(name).stem: load_option(BenchmarkConfig, "evaluate", name) for name in config.evaluations
-    }
+    benchmarks = _benchmarks(config.evaluations)
     for name, benchmark in benchmarks.items():
-        if not Path(benchmark.manifest).exists():
-            raise InputError(f"evaluations: {name} needs {benchmark.manifest}, which does not exist")
+        _check_data(name, benchmark, trained_on)
+    _check_best(config.loop.best, benchmarks)
     return _Evaluations(benchmarks, Path(config.output), device) if benchmarks else None
+
+
+def _benchmarks(names: list[str]) -> dict[str, BenchmarkConfig]:
+    """By the names that their figures begin with."""
+    found: dict[str, BenchmarkConfig] = {}
+    for name in names:
+        short = Path(name).stem
+        if short in found:
+            raise InputError(f"evaluations: {name} would be the second one whose figures begin with {short}/")
+        found[short] = load_option(BenchmarkConfig, "evaluate", name)
+    return found
+
+
+def _check_data(name: str, benchmark: BenchmarkConfig, trained_on: list[str]) -> None:
+    if not Path(benchmark.manifest).exists():
+        raise InputError(f"evaluations: {name} needs {benchmark.manifest}, which does not exist")
+    check_not_seen(benchmark.manifest, trained_on, who=f"evaluations: {name}: this run")
+    check_records(benchmark)
+
+
+def _check_best(best: str | None, benchmarks: dict[str, BenchmarkConfig]) -> None:
+    """Which figures there are shows when they are; what they begin with is known before."""
+    if best is None:
+        return
+    if not benchmarks:
+        raise InputError(
+            f"loop.best={best}: needs evaluations and loop.evaluate_every, which give the figure"
+        )
+    known = [f"{name}/{task}/" for name, each in benchmarks.items() for task in each.tasks()]
+    if not best.removeprefix("-").startswith(tuple(known)):
+        raise InputError(f"loop.best={best}: no such figure; they begin with {', '.join(known)}")
 
 
 class _Evaluations:

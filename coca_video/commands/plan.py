@@ -1,4 +1,4 @@
-"""`tools/plan.py`: which settings of a recipe fit a number of accelerators, and how long the run will take."""
+"""`tools/plan.py`: which settings of a recipe fit a number of accelerators, and how long the run takes."""
 
 import argparse
 import json
@@ -55,6 +55,8 @@ def main() -> int:
     config = load_config(TrainConfig, "train", others)
     try:
         plan = make_plan(_run(config, settings), _cluster(config, settings))
+    except InputError:
+        raise
     except ValueError as error:  # sizes that do not fit each other
         raise InputError(f"model: {error}") from error
     print(json.dumps(as_figures(plan), indent=1) if args.json else as_text(plan))
@@ -168,10 +170,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Which settings of a training recipe fit a number of accelerators, fastest first, and how"
         " long the run takes. No file of the data is opened. Exit code 0: something fits; 3: nothing does.",
-        epilog=f"example: {model}. Beside training's keys: devices (default {settings.devices}), memory (GB each,"
-        f" {settings.memory:g}), device ({settings.device}), utilisation (share of its peak that is reached,"
-        f" {settings.utilisation:g}), reserve (share of the memory that is left free, {settings.reserve:g}),"
-        " price_per_hour (of one), text_length (tokens on average; the model's context).",
+        epilog=f"example: {model}. Beside training's keys: devices (default {settings.devices}), memory"
+        f" (GB each, {settings.memory:g}), device ({settings.device}), utilisation (share of its peak that is"
+        f" reached, {settings.utilisation:g}), reserve (share of the memory that is"
+        f" left free, {settings.reserve:g}), price_per_hour (of one), text_length"
+        " (tokens on average; the model's context).",
     )
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="the plan's and the recipe's")
     parser.add_argument("--json", action="store_true", help="figures in place of the table")

@@ -15,7 +15,8 @@ from coca_video.checkpoint import Checkpoint, saved_checkpoints
 from coca_video.cli import load_config, pick_device
 from coca_video.commands.evaluations import open_evaluations
 from coca_video.config import TrainConfig
-from coca_video.data.loader import BatchStream, Kind, Mixing, Source, open_source
+from coca_video.data.bad_samples import BAD_SAMPLES_NAME, BadSample, bad_samples_of
+from coca_video.data.loader import BatchStream, Kind, Mixing, Source, SourceConfig, open_source
 from coca_video.data.sampling import Sampling
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Augmentation, Preprocessing
@@ -29,6 +30,7 @@ from coca_video.training.compute import check
 from coca_video.training.loop import LoopConfig, train
 from coca_video.training.optim import GroupConfig, group_of
 from coca_video.training.regimes import Phase, Regime, plan_phases, reached_parameters
+from coca_video.training.run_lock import locked
 from coca_video.training.signals import Ending
 from coca_video.training.state import TrainingState
 
@@ -44,6 +46,7 @@ FREE_KEYS = {
     "loop.save_in_background",
     "loop.keep_last",
     "loop.evaluate_every",
+    "loop.best",
     # These change no more than roundings, and a run that ran out of memory must be able to go on.
     "loop.compute.micro_batch_size",
     "loop.compute.recompute",
@@ -51,6 +54,7 @@ FREE_KEYS = {
     "loop.loss.ring",
 }
 FREE_PARTS = ("loop.parallel.", "loop.log.")
+NUM_STEPS = "loop.num_steps"
 SETTINGS_NAME = "settings.json"
 PATIENCE = timedelta(hours=2)  # with other processes
 
@@ -63,7 +67,8 @@ def main() -> int:
 
 
 def _train(config: TrainConfig, device: torch.device) -> int:
-    output = Path(config.output)
+    output, counted = Path(config.output), bool(config.loop.num_epochs or config.loop.num_samples)
+    _check_same_settings(config, output, but=NUM_STEPS if counted else None)
     _check_init_is_given(config)
     torch.manual_seed(config.loop.seed)  # of all new weights, an adaptor's on top of init's too
     init = _load_init(config)
@@ -72,7 +77,7 @@ def _train(config: TrainConfig, device: torch.device) -> int:
     model, tokenizer = (init.model, init.tokenizer) if init else _new_model(config, sources)
     stream = _open_stream(config, sources, tokenizer, max_length=model.config.text.context_length)
     config.loop.num_steps = len(stream)
-    _check_same_settings(config, output)
+    _check_same_settings(config, output)  # that number may come of the data
     check(model, config.loop.compute)
     state = TrainingState(
         model,
@@ -89,15 +94,18 @@ def _train(config: TrainConfig, device: torch.device) -> int:
     )
     if config.data.token_cache is not None:
         _check_token_cache(config, state)
-    evaluate = open_evaluations(config, device)
+    evaluate = open_evaluations(config, device, trained_on=state.about.trained_on)
     wait_for_all()  # all have looked at the settings of the run before
+    with locked(output):
+        if rank() == 0:
+            _write_settings(config, output)
+            print(_summary(config, sources, state, init, stream), file=sys.stderr)
+        if config.data.token_cache is not None:
+            stream.sources = _cached(config, sources, model)
+        ending = train(state, stream, config.loop, config.data, output=output, evaluate=evaluate)
     if rank() == 0:
-        _write_settings(config, output)
-        print(_summary(config, sources, state, init, stream), file=sys.stderr)
-    if config.data.token_cache is not None:
-        stream.sources = _cached(config, sources, model)
-    ending = train(state, stream, config.loop, config.data, output=output, evaluate=evaluate)
-    if rank() == 0:
+        if left_out := bad_samples_of(output):
+            print(left_out, file=sys.stderr)
         how = "finished" if ending is Ending.finished else "stopped and saved"
         print(f"{output}: {how} after step {state.step}")
     return ending.exit_code
@@ -165,7 +173,7 @@ def _check_token_cache(config: TrainConfig, state: TrainingState) -> None:
         adaptor = state.model.config.temporal.adaptor.value
         _refuse_cache(f"model.temporal.adaptor={adaptor} encodes a clip's frames together")
     for i, source in enumerate(config.data.sources):
-        if source.kind is Kind.clips and source.sampling is not Sampling.uniform:
+        if source.kind is not Kind.pictures and source.sampling is not Sampling.uniform:
             _refuse_cache(f"data.sources[{i}].sampling={source.sampling.value} is random; uniform is not")
     if config.loop.augmentation != Augmentation():
         _refuse_cache("loop.augmentation changes the frames at random; it must have its defaults")
@@ -199,22 +207,49 @@ def _summary(
     init: Checkpoint | None,
     stream: BatchStream,
 ) -> str:
-    """What is about to happen: a line on the run, on each of its phases, and on new weights."""
+    """What is about to happen: lines on the run, its processes, its phases, new weights, and its data."""
     sizes = {name: parameter.numel() for name, parameter in state.model.named_parameters()}
     total = sum(sizes.values())
     start = ""
     if init:
         share = 1 - sum(sizes[name] for name in init.new_weights) / total
         start = f", {share:.2%} of them from {init.path}"
-    counts = zip(sources, config.data.sources)
-    data = " and ".join(f"{len(source)} {each.kind.value}" for source, each in counts)
+    data = " and ".join(map(_size, sources, config.data.sources))
     lines = [f"{config.output}: {total / 1e6:.1f}M parameters{start}, {data}, on {state.device}"]
     if num_processes() > 1:
         lines.append(_division(config, stream))
     lines += [phase.summary(state.model) for phase in state.phases]
     if init and init.new_weights:
         lines.append(f"new weights: {_named_together(init.new_weights, state.model)}")
+    lines.append(_steps(config, sources, stream))
+    if problems := stream.problems:
+        lines.append(_cut_short(problems, Path(config.output)))
     return "\n".join(lines)
+
+
+def _size(source: Source, config: SourceConfig) -> str:
+    """'6 clips', '14 samples in 2 shards'."""
+    what = "samples" if config.kind is Kind.shards else config.kind.value
+    where = "" if config.kind is Kind.clips else f" in {len(source.sizes):,} shards"
+    return f"{len(source):,} {what}{where}"
+
+
+def _steps(config: TrainConfig, sources: list[Source], stream: BatchStream) -> str:
+    """'8 steps of 6 samples: 16 (33%, 4.00 epochs) of clips.jsonl, 32 (67%, 2.00 epochs) of pictures'."""
+    sizes = [str(source.batch_size) for source in config.data.sources]
+    together = config.data.mixing is Mixing.together
+    batch = str(stream.batch_size) if together else " or ".join(dict.fromkeys(sizes))
+    counts = stream.counts_before(len(stream))
+    read = [
+        f"{count:,} ({count / sum(counts):.0%}, {count / len(source):.2f} epochs) of {source.path}"
+        for count, source in zip(counts, sources)
+    ]
+    return f"{len(stream):,} steps of {batch} samples: {', '.join(read)}"
+
+
+def _cut_short(problems: list[BadSample], output: Path) -> str:
+    first, where = problems[0], output / BAD_SAMPLES_NAME
+    return f"damaged shards: {len(problems)}, listed in {where}; the first: {first.key}: {first.reason}"
 
 
 def _division(config: TrainConfig, stream: BatchStream) -> str:
@@ -292,7 +327,7 @@ def _learn_tokenizer(config: TrainConfig, sources: list[Source]) -> Tokenizer:
     return Tokenizer(by_first(learn))
 
 
-def _check_same_settings(config: TrainConfig, output: Path) -> None:
+def _check_same_settings(config: TrainConfig, output: Path, *, but: str | None = None) -> None:
     """A run that has begun goes on only with the settings that it began with."""
     if not saved_checkpoints(output):
         return
@@ -302,14 +337,13 @@ def _check_same_settings(config: TrainConfig, output: Path) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: the settings of this folder's run cannot be read ({error})") from error
     for key, (was, now) in _differences(before, _plain(config)).items():
-        if key not in FREE_KEYS and not key.startswith(FREE_PARTS):
+        if key not in FREE_KEYS and key != but and not key.startswith(FREE_PARTS):
             raise InputError(
                 f"{output}: holds a run with {key} = {was}, not {now}; set output= to another folder"
             )
 
 
 def _write_settings(config: TrainConfig, output: Path) -> None:
-    output.mkdir(parents=True, exist_ok=True)
     write_whole(output / SETTINGS_NAME, json.dumps(_plain(config), indent=1) + "\n")
 
 

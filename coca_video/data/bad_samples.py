@@ -6,6 +6,7 @@ A run's folder has them in `bad_samples.jsonl`, one line each:
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,9 +94,10 @@ class BadSamples:
         self._write(step, bad)
         judged_on = max(self.num_seen, min(self._num_samples, FEW_SAMPLES))
         if bad and self.num_bad > self._max_bad_share * judged_on:
-            kinds = ", ".join(f"{num} {kind}" for kind, num in sorted(self.counts.items()) if kind != SHARD)
-            limit = f"more than data.max_bad_share={self._max_bad_share:g} of {judged_on} allows"
-            found = f"{self.num_bad} of {self.num_seen} samples cannot be read ({kinds}), {limit}"
+            kinds = _spoken(self.counts)
+            most = math.floor(self._max_bad_share * judged_on)
+            limit = f"data.max_bad_share={self._max_bad_share:g} allows {most} of {judged_on:,}"
+            found = f"{self.num_bad} of {self.num_seen} samples cannot be read ({kinds}); {limit}"
             raise InputError(f"{self.path}: {found}; the last one: {bad[-1].reason}")
 
     def note(self, problems: list[BadSample]) -> None:
@@ -108,5 +110,19 @@ class BadSamples:
         self.counts.update(each.kind for each in bad)
         if bad:  # a run without any has no such file
             lines = [json.dumps({"step": step, **asdict(each)}, ensure_ascii=False) for each in bad]
-            with open(self.path, "a", encoding="utf-8") as file:
+            # A file name may have bytes that are no UTF-8: JSON says them by escapes.
+            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("".join(line + "\n" for line in lines))
+
+
+def bad_samples_of(folder: Path) -> str | None:
+    """What a run had to leave out, in a line for its user; None where that is nothing."""
+    path = folder / BAD_SAMPLES_NAME
+    counts = Counter(line["kind"] for line in read_steps(path)) if path.exists() else Counter[str]()
+    num_bad = counts.total() - counts[SHARD]
+    return f"{path}: lists {num_bad} samples that could not be read ({_spoken(counts)})" if num_bad else None
+
+
+def _spoken(counts: Counter[str]) -> str:
+    """'2 picture, 1 text': samples by the kind of what is wrong with them."""
+    return ", ".join(f"{num} {kind}" for kind, num in sorted(counts.items()) if kind != SHARD)

@@ -66,9 +66,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources must name at least one source, got none")
-        if self.frame_size < 1 or self.num_workers < 0:
-            found = f"{self.frame_size} and {self.num_workers}"
-            raise ValueError(f"frame_size must be positive and num_workers not negative, got {found}")
+        if self.frame_size < 1:
+            raise ValueError(f"frame_size must be positive, got {self.frame_size}")
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, got {self.num_workers}")
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share must be in [0, 1], got {self.max_bad_share}")
         if not self.timeout > 0:
@@ -149,7 +150,11 @@ class BatchStream(Dataset[Batch]):
 
     def samples_before(self, number: int) -> int:
         """How many samples the batches before this one have, all processes' and bad ones included."""
-        return self._plan.samples_before(number)
+        return sum(self.counts_before(number))
+
+    def counts_before(self, number: int) -> list[int]:
+        """Of them, those of each source."""
+        return self._plan.counts_before(number)
 
     def rows(self, number: int) -> list[Row]:
         """What this process' share of a batch is made of."""
@@ -186,7 +191,9 @@ def _check_size(source: Source, config: SourceConfig, *, is_finite: bool) -> Non
     if not len(source):
         raise InputError(f"{config.path}: holds no sample; it needs at least one")
     if config.batch_size > len(source) and not (is_finite or config.resample):
-        raise InputError(f"{config.path}: batch_size {config.batch_size} exceeds its {len(source)} samples")
+        hint = "take a smaller one, loop.num_epochs=N, or resample=true for the source"
+        found = f"batch_size {config.batch_size} exceeds its {len(source)} samples"
+        raise InputError(f"{config.path}: {found}; {hint}")
 
 
 def _batch_size(configs: list[SourceConfig], mixing: Mixing, num_ranks: int) -> int:

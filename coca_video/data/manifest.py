@@ -52,7 +52,8 @@ def read_manifest(path: Path | str) -> list[ClipRecord]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also split inside texts
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read this manifest: {error}") from error
+        reason = getattr(error, "strerror", None) or error  # the file is named already
+        raise InputError(f"{path}: cannot read this manifest: {reason}") from error
     records = [
         _parse_line(line, folder=path.parent, where=f"{path}:{number}")
         for number, line in enumerate(lines, start=1)

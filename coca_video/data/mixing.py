@@ -33,9 +33,9 @@ class Together:
         """Of each source, those that batch `number` holds."""
         return [self._of_source(s, number) for s in range(len(self._sizes))]
 
-    def samples_before(self, number: int) -> int:
-        """Samples of the batches before this one."""
-        return sum(self._of_source(s, number).start for s in range(len(self._sizes)))
+    def counts_before(self, number: int) -> list[int]:
+        """Samples of each source in the batches before this one."""
+        return [self._of_source(s, number).start for s in range(len(self._sizes))]
 
     def _of_source(self, s: int, number: int) -> range:
         return _limited(number * self._sizes[s], self._sizes[s], self._limits and self._limits[s])
@@ -69,11 +69,11 @@ class Alternating:
         chosen, earlier = self._turns[number], self._earlier[number]
         return [self._of_source(s, earlier) if s == chosen else range(0) for s in range(len(self._sizes))]
 
-    def samples_before(self, number: int) -> int:
-        """Samples of the batches before this one."""
+    def counts_before(self, number: int) -> list[int]:
+        """Samples of each source in the batches before this one."""
         self._plan(number)
         turns = self._turns[:number]
-        return sum(self._of_source(s, turns.count(s)).start for s in range(len(self._sizes)))
+        return [self._of_source(s, turns.count(s)).start for s in range(len(self._sizes))]
 
     def _of_source(self, s: int, number: int) -> range:
         return _limited(number * self._sizes[s], self._sizes[s], self._limits and self._limits[s])

@@ -18,12 +18,13 @@ import random
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate
+from typing import Any
 
 
-@dataclass(frozen=True, eq=False)  # by identity: it is the key of what is kept
+@dataclass(frozen=True)
 class Order:
     """The order of a source's samples, epoch after epoch; a pure function of its settings.
 
@@ -54,9 +55,23 @@ class Order:
     def index(self, position: int) -> int:
         """Which sample is read at this position, counted from the first one of the first epoch."""
         epoch, within = divmod(position, len(self))
-        starts, _ = _windows(self, epoch)
+        starts, _ = self._kept_windows(epoch)
         number = bisect_right(starts, within) - 1
-        return _samples(self, epoch, number)[within - starts[number]]
+        return self._kept_samples(epoch, number)[within - starts[number]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is kept: another process makes it anew."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @cached_property
+    def _kept_windows(self) -> Callable[[int], tuple[list[int], list[list[int]]]]:
+        """Of two epochs: a batch asks for one position at a time, and may end in the next epoch."""
+        return lru_cache(maxsize=2)(partial(_windows, self))
+
+    @cached_property
+    def _kept_samples(self) -> Callable[[int, int], array]:
+        """As few: these are the most memory that reading takes, 8 bytes a sample."""
+        return lru_cache(maxsize=2)(partial(_samples, self))
 
     @cached_property
     def _shard_starts(self) -> list[int]:
@@ -67,7 +82,6 @@ class Order:
         return range(self._shard_starts[number], self._shard_starts[number + 1])
 
 
-@lru_cache(maxsize=16)  # a batch asks for one position at a time
 def _windows(order: Order, epoch: int) -> tuple[list[int], list[list[int]]]:
     """Where each window of an epoch begins, the end of the last one, and the shards of each."""
     num_shards, window = len(order.sizes), order.window or len(order.sizes)
@@ -80,10 +94,9 @@ def _windows(order: Order, epoch: int) -> tuple[list[int], list[list[int]]]:
     return [0, *accumulate(sum(order.sizes[i] for i in each) for each in windows)], windows
 
 
-@lru_cache(maxsize=16)
 def _samples(order: Order, epoch: int, number: int) -> array:
     """The samples of a window of an epoch, in the order in which they are read."""
-    starts, windows = _windows(order, epoch)
+    starts, windows = order._kept_windows(epoch)
     # A single window has the seed that a plain shuffle always had: old runs read what they did.
     rng = random.Random(f"{order.seed} {epoch}" + (f" window {number}" if len(windows) > 1 else ""))
     if order.resample:

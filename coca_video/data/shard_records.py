@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from coca_video.data.bad_samples import Unreadable
 from coca_video.data.manifest import check_labels
 from coca_video.errors import InputError
 
@@ -80,7 +81,7 @@ def describe(suffixes: Iterable[str], read: Callable[[str], bytes], *, name: str
         texts = [plain["txt"], *(texts if len(texts) > 1 else [])]
     texts = list(dict.fromkeys(texts))
     if not texts:
-        raise InputError(f"{name} lacks a text; it needs txt, or json with caption or text")
+        raise Unreadable(f"{name} lacks a text; it needs txt, or json with caption or text", "text")
     _check_text(texts, labels, name=name)
     return Description(texts, labels, duration)
 
@@ -120,7 +121,8 @@ def _strings(value: object) -> list[str]:
 
 def _check_text(texts: list[str], labels: dict[str, str], *, name: str) -> None:
     if not all(texts):
-        raise InputError(f"{name}: {'its text' if len(texts) == 1 else 'one of its texts'} is empty")
+        which = "its text" if len(texts) == 1 else "one of its texts"
+        raise Unreadable(f"{name}: {which} is empty", "text")
     try:
         "".join((*texts, *labels, *labels.values())).encode()
     except UnicodeEncodeError as error:  # JSON can hold half of a character

@@ -39,7 +39,8 @@ PictureRecord = ShardRecord  # of a picture
 
 MANY_THREADS = 16  # for indexing: most of it is waiting for disk or network
 MANY_TRIES = 10  # to open a copy before it is removed
-MAX_OPEN = 32  # shards at a time, in each process
+MAX_OPEN = 128  # shards at a time, in each process: to open one takes as long as to read a small sample
+MAX_OPEN_COPIES = 32  # of remote shards, which stay on the disk while they are open
 
 
 class ShardProblem(NamedTuple):
@@ -154,7 +155,8 @@ class ShardSet(Sequence[ShardRecord]):
         if shard not in self._files:
             self._files[shard] = self._open(self.shards[shard], self._versions[shard])
         self._files.move_to_end(shard)
-        if len(self._files) > MAX_OPEN:
+        most = MAX_OPEN_COPIES if remote.is_remote(self.shards[shard]) else MAX_OPEN
+        if len(self._files) > most:
             self._files.popitem(last=False)[1].close()
         return self._files[shard]
 

@@ -18,6 +18,7 @@ from coca_video.data.bad_samples import SHARD, BadSample, Unreadable, reading
 from coca_video.data.captions import Captions, Record
 from coca_video.data.manifest import ClipRecord, read_manifest
 from coca_video.data.pictures import is_picture
+from coca_video.data.remote import is_remote
 from coca_video.data.samples import Sample
 from coca_video.data.sampling import Sampling, sample_frames
 from coca_video.data.shard_frames import timed_frames as shard_frames
@@ -65,6 +66,8 @@ class SourceConfig:
     bucket: Bucket = Bucket.none
 
     def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("path must name a manifest or shards, got ''")
         for name in ("batch_size", "num_frames", "stride", "shuffle_shards"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -371,7 +374,9 @@ def open_source(
     shared["reduced_decoding"] = reduced_decoding
     if config.kind is Kind.shards:
         return Shards(config.path, choice=FrameChoice(**frames), **shared)
-    return Clips(Path(config.path), **frames, **shared)
+    if is_remote(config.path):
+        raise InputError(f"{config.path}: a manifest must be a file here; kind=shards reads addresses")
+    return Clips(config.path, **frames, **shared)
 
 
 def shuffle_window(source: Source, config: SourceConfig) -> int | None:

@@ -86,9 +86,8 @@ class Tokenizer:
     def encode_batch(self, texts: list[str], *, max_length: int) -> tuple[Tensor, Tensor]:
         """Texts -> ids 'b l' and mask bool 'b l' (True = real), l being the longest text's length."""
         rows = [self.encode(text, max_length=max_length) for text in texts]
-        ids = torch.full((len(rows), max(map(len, rows))), self.pad)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [self.pad] * (longest - len(row)) for row in rows])
         return ids, ids != self.pad
 
     def decode(self, ids: Iterable[int]) -> str:

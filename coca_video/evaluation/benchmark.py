@@ -67,6 +67,10 @@ class BenchmarkConfig:
             what = "captioning" if self.captioning else "token_cache"
             raise ValueError(f"{what} needs a single view: num_clips and num_crops must be 1")
 
+    def tasks(self) -> list[str]:
+        """By the names that results have for them."""
+        return [name for name in ("classification", "retrieval", "captioning") if getattr(self, name)]
+
     def subsets(self) -> list[str]:
         """Of all tasks."""
         found = [self.classification.label] if self.classification else []
@@ -134,12 +138,21 @@ def _as_json(value: Any, *, indent: int | None = None) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
+def check_not_seen(manifest: str, trained_on: list[str], *, who: str) -> None:
+    """By name: a data set may have moved, and a relative path is another place from another folder."""
+    if Path(manifest).name in {Path(source).name for source in trained_on}:
+        raise InputError(f"{who} was trained on {Path(manifest)}, the clips to be evaluated")
+
+
+def check_records(config: BenchmarkConfig) -> None:
+    """Whether the manifest and its card are such that they can be evaluated; no clip is read."""
+    _check_records(read_manifest(config.manifest), read_card(Path(config.manifest)), config)
+
+
 def _check(subject: Subject, config: BenchmarkConfig) -> None:
     """What can be known to be wrong before anything is read or written."""
-    about, manifest = subject.describe(), Path(config.manifest)
-    # By name: a data set may have moved, and a relative path is another place from another folder.
-    if manifest.name in {Path(source).name for source in about["trained_on"]}:
-        raise InputError(f"{about['checkpoint']}: was trained on {manifest}, the clips to be evaluated")
+    about = subject.describe()
+    check_not_seen(config.manifest, about["trained_on"], who=f"{about['checkpoint']}:")
     if config.reading and config.reading.value not in subject.readings:
         allowed = f"allowed are {', '.join(subject.readings)}"
         raise InputError(f"evaluate.reading: {about['checkpoint']} has no {config.reading.value}; {allowed}")

@@ -1,7 +1,7 @@
 """What accelerators can do at most: dense products with bfloat16 inputs and float32 sums, per second.
 
-Figures are the makers' data sheets', without sparsity. Where a sheet gives them with sparsity alone, it is half
-of that. A name is what torch.cuda.get_device_name says, or the short form that users write.
+Figures are the makers' data sheets', without sparsity. Where a sheet gives them with sparsity alone, it is
+half of that. A name is what torch.cuda.get_device_name says, or the short form that users write.
 """
 
 import re

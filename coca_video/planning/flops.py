@@ -2,7 +2,7 @@
 
 A multiplication and its addition are two. Products of matrices, convolutions and attention count; causal
 attention counts in full, and that of texts for their padding too, as it is computed without xformers.
-Each product's backward pass is one more for its input and one more for its weight, where they need a gradient.
+Backward, each product is one more for its input and one more for its weight, where they need a gradient.
 """
 
 from collections.abc import Collection
@@ -56,10 +56,17 @@ class Work:
     read_again: int = 0  # of `forward`, what it computes again in any case: poolers of very long videos
 
     def __add__(self, other: "Work") -> "Work":
-        return Work(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        return Work(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.repeated + other.repeated,
+            self.read_again + other.read_again,
+        )
 
     def __mul__(self, times: int) -> "Work":
-        return Work(*(getattr(self, name) * times for name in self.__dataclass_fields__))
+        return Work(
+            self.forward * times, self.backward * times, self.repeated * times, self.read_again * times
+        )
 
     def total(self, *, recompute: bool, cached: bool) -> int:
         """Of a training step, see `flops_of_step`."""
@@ -98,8 +105,8 @@ def flops_of_step(
 ) -> int:
     """FLOPs that one process executes in one training step.
 
-    trained: the groups that learn, by their names in CoCa; None = all. recompute: blocks are computed again in
-    the backward pass. cached: micro-batches, whose forward pass is computed again. encoded: the batch brings
+    trained: the groups that learn, by their names in CoCa; None = all. recompute: blocks are computed again
+    in the backward pass. cached: embeddings are, too (GradCache's micro-batches). encoded: the batch brings
     its image tokens. captioning, contrastive: the losses that have a weight.
     Without recompute and cached it is what the model needs, of which MFU is made (PaLM, arXiv 2204.02311, B).
     """
@@ -123,8 +130,8 @@ def work_by_part(
 ) -> dict[str, Work]:
     """As `flops_of_step`, by the model's parts and the two losses' own.
 
-    image_encoder, poolers, temporal, unimodal, multimodal; projections: into the shared space; vocabulary: the
-    captioning loss with its scores; contrastive: the similarities.
+    image_encoder, poolers, temporal, unimodal, multimodal; projections: into the shared space; vocabulary:
+    the captioning loss with its scores; contrastive: the similarities.
     """
     learns = {group: trained is None or group in trained for group in GROUPS}
     step = _Step(config, shape, learns, captioning, contrastive)
@@ -238,23 +245,24 @@ class _Step:
 
     def multimodal(self, memory: Memory) -> tuple[Work, bool]:
         """The work, and whether the features need a gradient."""
-        text, shape = self.config.text, self.shape
-        learns, flows = self.learns["multimodal"], self.learns["unimodal"]
-        rows, length = shape.num_tokens - shape.num_clips, shape.longest_text - 1
-        if text.style is TextStyle.open_clip:  # the memory has a norm
+        learns, num_layers = self.learns["multimodal"], self.config.text.num_multimodal_layers
+        if self.config.text.style is TextStyle.open_clip:  # the memory has a norm
             memory = replace(memory, flows=memory.flows or learns)
-        work, sizes = Work(), (rows, text.width, text.mlp_width)
-        for _ in range(text.num_multimodal_layers):
-            gradient = Gradient(learns, flows).normed
-            own = _self_attention(shape.num_clips, length, rows, text.width, gradient)
-            read = _cross_attention(shape.num_clips, length, rows, memory, self.config, gradient)
-            flows = gradient.flows or memory.flows
-            behind = Gradient(learns, flows).normed
-            if text.style is TextStyle.open_clip:
-                work += _as_block(own, *sizes, gradient) + _as_block(read, *sizes, behind)
-            else:
-                work += _as_block(own + read, *sizes, behind)
-        return work, flows
+        # A gradient may first come in with the memory, between the first layer's two attentions.
+        first, flows = self._multimodal_layer(memory, self.learns["unimodal"])
+        return first + self._multimodal_layer(memory, flows)[0] * (num_layers - 1), flows
+
+    def _multimodal_layer(self, memory: Memory, flows: bool) -> tuple[Work, bool]:
+        text, shape = self.config.text, self.shape
+        rows, length = shape.num_tokens - shape.num_clips, shape.longest_text - 1
+        gradient = Gradient(self.learns["multimodal"], flows).normed
+        own = _self_attention(shape.num_clips, length, rows, text.width, gradient)
+        read = _cross_attention(shape.num_clips, length, rows, memory, self.config, gradient)
+        behind = replace(gradient, flows=gradient.flows or memory.flows)
+        sizes = (rows, text.width, text.mlp_width)
+        if text.style is TextStyle.open_clip:
+            return _as_block(own, *sizes, gradient) + _as_block(read, *sizes, behind), behind.flows
+        return _as_block(own + read, *sizes, behind), behind.flows
 
     def vocabulary(self, features_flow: bool) -> Work:
         text, rows = self.config.text, self.shape.num_tokens - self.shape.num_clips
@@ -312,7 +320,7 @@ def unimodal_rows(config: CoCaConfig, shape: StepShape, *, contrastive: bool) ->
 def _stem(config: CoCaConfig, shape: StepShape, *, learns: bool) -> Work:
     """From pixels, which need no gradient, to patches."""
     image, size = config.image, shape.image_size or config.image.image_size
-    if image.stem is Stem.patch:
+    if image.stem == Stem.patch:
         rows = shape.num_frames * (size // image.patch_size) ** 2
         return _linear(rows, 3 * image.patch_size**2, image.width, Gradient(learns, flows=False))
     work = Work()

@@ -1,8 +1,8 @@
-"""Bytes of a training step's tensors, in closed form: what autograd keeps of each layer, and what else is held.
+"""Bytes that a training step takes, in closed form: what autograd keeps of layers, and what else is held.
 
-Attention is taken to keep its queries, keys, values and result, never its weights, which is true of torch's SDPA
-and of xformers. Under bfloat16 products keep their inputs in it, once for each product that casts them; the
-residual stream and the inputs of norms stay float32.
+Attention is taken to keep its queries, keys, values and result, never its weights, which is true of torch's
+SDPA and of xformers. Under bfloat16 products keep their inputs in it, once for each product that casts them;
+the residual stream and the inputs of norms stay float32.
 """
 
 from collections.abc import Collection
@@ -51,7 +51,7 @@ def activations_by_part(
     captioning: bool = True,
     contrastive: bool = True,
 ) -> dict[str, Kept]:
-    """What is kept of one micro-batch's forward pass, `shape`; see `work_by_part` for the parts and arguments.
+    """What is kept of a micro-batch's forward pass, `shape`; for parts and arguments see `work_by_part`.
 
     Parts that are frozen but passed by gradients count as if they learned: a little too much.
     """
@@ -214,7 +214,8 @@ class _Step:
         """The gradients that the captioning loss has made, and its chunks of scores."""
         text, rows = self.config.text, self.shape.num_tokens - self.shape.num_clips
         gradients = FLOAT * text.width * (rows + text.vocab_size)
-        return replace(self.plain(gradients), workspace=3 * CHUNK_BYTES)
+        scores = min(CHUNK_BYTES, FLOAT * rows * text.vocab_size)
+        return replace(self.plain(gradients), workspace=3 * scores)
 
     def block(
         self,
@@ -263,7 +264,7 @@ def losses_bytes(config: CoCaConfig, *, own_pairs: int, num_processes: int, ring
     return embeddings + 2 * min(TILE_SIZE, own_pairs) * TILE_SIZE * FLOAT
 
 
-def frames_bytes(shape: StepShape, *, image_size: int, frame_size: int) -> int:
-    """A process' whole batch: as it is read, and normalised in float32."""
-    num_frames = shape.num_clips * shape.longest_clip
-    return num_frames * 3 * (frame_size**2 + FLOAT * image_size**2)
+def frames_bytes(share: StepShape, part: StepShape, *, image_size: int, frame_size: int) -> int:
+    """A process' whole share as it is read, and a micro-batch of it normalised in float32."""
+    waiting, normalised = (shape.num_clips * shape.longest_clip for shape in (share, part))
+    return 3 * (waiting * frame_size**2 + FLOAT * normalised * image_size**2)

@@ -54,9 +54,9 @@ def count_parameters(config: CoCaConfig) -> Parameters:
 
 
 def optimizer_bytes(shapes: list[tuple[int, ...]], optimizer: str) -> int:
-    """Of the moments. adamw: two in float32. adafactor, as CoCa's: the first in bfloat16, the second factored.
+    """Of the moments. adamw: two in float32. adafactor (CoCa's): the first in bfloat16, the second factored.
 
-    That is a row and a column of float32 of a parameter's two largest dimensions, or whole where one is small.
+    That is a row and a column of float32 of the two largest dimensions, or whole where one of them is small.
     """
     if optimizer == "adamw":
         return sum(2 * FLOAT * prod(shape) for shape in shapes)

@@ -131,7 +131,7 @@ class _Way:
     @property
     def smallest_micro_batch(self) -> int:
         """Batch norm needs the whole batch."""
-        return self.most_rows if self.run.model.image.stem is Stem.conv else 1
+        return self.most_rows if self.run.model.image.stem == Stem.conv else 1
 
     def largest_micro_batch(self) -> int:
         """Of those that share a device's rows out evenly, which waste nothing."""
@@ -177,7 +177,7 @@ class _Way:
         own = shape_of_rows(phase.batch, rows)
         if not run.encoded:
             size = own.image_size or run.model.image.image_size
-            held += frames_bytes(own, image_size=size, frame_size=run.frame_size or size)
+            held += frames_bytes(own, part, image_size=size, frame_size=run.frame_size or size)
         if run.contrastive:
             compared = part.num_clips if run.separate else rows
             among = {"num_processes": self.cluster.num_devices, "ring": run.ring}
@@ -247,8 +247,8 @@ def _about(plan: Plan) -> Iterator[str]:
         batch = phase.batch
         size, tokens = batch.image_size or run.model.image.image_size, batch.num_tokens / batch.num_clips
         yield (
-            f"{phase.num_steps:,} steps of {batch.num_clips:,} clips, {batch.num_frames:,} frames of {size} px, "
-            f"texts of {tokens:g} tokens, at most {batch.longest_text}; trained: {_groups(phase)}"
+            f"{phase.num_steps:,} steps of {batch.num_clips:,} clips, {batch.num_frames:,} frames of"
+            f" {size} px, texts of {tokens:g} tokens, at most {batch.longest_text}; trained: {_groups(phase)}"
         )
     yield f"{run.optimizer}, {'bfloat16' if run.bfloat16 else 'float32'}"
     yield (

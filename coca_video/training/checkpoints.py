@@ -79,6 +79,7 @@ class Checkpoints:
         self._failure: BaseException | None = None
         self._figures: dict[int, float] = {}  # of steps whose checkpoint is not complete yet
         self._folder = Lock()  # a write and `record` both remove what need not be kept
+        self._of_first(lambda: _make_folder(run))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -177,11 +178,14 @@ class Checkpoints:
         if self.best is None:
             return
         name = self.best.removeprefix("-")
+        _agreed(self._training, (lambda: self._take(name, step, figures)) if rank() == 0 else _nothing)
+
+    def _take(self, name: str, step: int, figures: dict[str, float]) -> None:
         if name not in figures:
-            raise InputError(f"best={self.best}: no such figure; there are {', '.join(sorted(figures))}")
+            raise InputError(f"loop.best={self.best}: no such figure; there are {', '.join(sorted(figures))}")
         if not math.isnan(figures[name]):
             self._figures[step] = figures[name]
-        _agreed(self._training, self._tidy if rank() == 0 else _nothing)
+        self._tidy()
 
     def _of_first(self, ask: Callable[[], Any]) -> Any:
         """The answer of process 0, which may see the folder earlier than others do."""
@@ -253,10 +257,14 @@ class Checkpoints:
             raise InputError(f"{path}: does not say which step is the best ({error}); remove it") from error
 
 
+def _make_folder(run: Path) -> None:
+    checkpoint_path(run, 0).parent.mkdir(parents=True, exist_ok=True)
+
+
 def _prepare(temporary: Path) -> None:
     for left in temporary.parent.glob(f"step-*{files.TEMPORARY}"):  # by a run that was killed
         shutil.rmtree(left)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()  # not its parents: a run whose folder vanishes, with its disk say, is told
 
 
 def _finish(temporary: Path, metadata: Metadata, snapshot: _Snapshot) -> None:

@@ -1,5 +1,6 @@
 """Where a run's figures go: a JSON-lines file, the trackers that draw curves, and the progress bar."""
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -175,7 +176,7 @@ def step_figures(
     """What is logged of a step. rates: the learning rate of each group of parameters; "lr" is the largest."""
     figures = dict(losses)
     if "scale" in losses:
-        figures["temperature"] = 1 / losses["scale"]
+        figures["temperature"] = 1 / losses["scale"] if losses["scale"] else math.inf
     figures |= {"gradient_norm": gradient_norm, "lr": max(rates.values())}
     return figures | {f"lr/{group}": rate for group, rate in rates.items()}
 

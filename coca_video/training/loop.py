@@ -26,7 +26,7 @@ from coca_video.training.parallel import ParallelConfig
 from coca_video.training.regimes import TuningConfig
 from coca_video.training.signals import Ending, stop_requested
 from coca_video.training.state import TrainingState
-from coca_video.training.step import Inputs, LossConfig
+from coca_video.training.step import Frames, Inputs, LossConfig
 from coca_video.training.watch import BAD_STEPS_NAME, WatchConfig
 
 # A saved checkpoint's folder -> figures by name. All processes call it; the first one's figures count.
@@ -142,13 +142,19 @@ def train(
 
 def _gradients(state: TrainingState, batch: Batch, config: LoopConfig, *, size: int) -> dict[str, Tensor]:
     """Of this process' share; `size`: samples of a whole batch, for which the augmentation is drawn."""
-    generator = _seed_step(config.seed, state.step)
+    number = config.seed * 1_000_003 + state.step
+    torch.manual_seed(number + (rank() << 32))  # dropout's, in each process another
+
+    def prepare(frames: Tensor, rows: list[int]) -> Tensor:
+        # Alike in all processes, as each takes what was drawn for its own rows.
+        drawn = {"generator": torch.Generator().manual_seed(number), "rows": rows, "num_rows": size}
+        frames = config.augmentation(frames, size=state.image_size, **drawn)
+        return state.preprocessing.normalised(frames)
+
     batch = batch.to(state.device)
     frames = None  # a batch of tokens was encoded before
     if batch.tokens is None:
-        drawn = {"generator": generator, "rows": batch.rows, "num_rows": size}
-        frames = config.augmentation(batch.frames, size=state.image_size, **drawn)
-        frames = state.preprocessing.normalised(frames)
+        frames = Frames(batch.frames, torch.tensor(batch.rows), prepare)
     compute = config.compute
     with autocast(compute, state.device):
         return compute_gradients(
@@ -159,16 +165,6 @@ def _gradients(state: TrainingState, batch: Batch, config: LoopConfig, *, size: 
             micro_batch_size=compute.micro_batch_size,
             accumulation=compute.accumulation,
         )
-
-
-def _seed_step(seed: int, step: int) -> torch.Generator:
-    """Seeds dropout (the global generator), in each process another, and gives the augmentation its own.
-
-    That one is alike in all processes, as each takes what was drawn for its own rows.
-    """
-    number = seed * 1_000_003 + step
-    torch.manual_seed(number + (rank() << 32))
-    return torch.Generator().manual_seed(number)
 
 
 def _flops(state: TrainingState, batch: Batch, config: LoopConfig, *, rows: int) -> float:

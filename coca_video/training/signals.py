@@ -1,5 +1,6 @@
 """Being asked to stop: Ctrl-C, and what schedulers send before they take the machine away."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +26,21 @@ MEANINGS = {
 
 
 class Stop:
-    """What the process has been asked for, if anything."""
+    """What the process has been asked for, if anything.
 
-    wish: Ending | None = None
+    A process of torchrun's whose torchrun is gone has been preempted: SIGUSR1, which torchrun does not pass
+    on, ends it, and nobody would know any more of the processes that it has started.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Ending | None = None
+        self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+    @property
+    def wish(self) -> Ending | None:
+        if self.asked is None and self._launcher is not None and os.getppid() != self._launcher:
+            return Ending.preempted
+        return self.asked
 
 
 @contextmanager
@@ -37,7 +50,7 @@ def stop_requested() -> Iterator[Stop]:
     before = {number: signal.getsignal(number) for number in MEANINGS}
 
     def request(number: int, frame: object) -> None:
-        stop.wish = MEANINGS[signal.Signals(number)]
+        stop.asked = MEANINGS[signal.Signals(number)]
         for known, handler in before.items():
             signal.signal(known, handler)
 

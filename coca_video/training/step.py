@@ -1,9 +1,10 @@
 """CoCa's losses of a batch: what passes the model, and what is computed from it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from coca_video.data.samples import Batch
 from coca_video.layers.batch_norm import without_weight
@@ -34,10 +35,34 @@ class LossConfig:
 
 
 @dataclass
+class Frames:
+    """Frames as they were read, which become the model's when their turn comes.
+
+    Bytes wait in a quarter of the room that normalised ones take, and of those a micro-batch's are enough.
+    """
+
+    frames: Tensor  # uint8 'b t c h w'
+    rows: Tensor  # int 'b': their places in the batch of all processes
+    prepare: Callable[[Tensor, list[int]], Tensor]  # both to normalised 'b t c h w', alike each time
+
+    def __getitem__(self, some: slice) -> "Frames":
+        return Frames(self.frames[some], self.rows[some], self.prepare)
+
+    def tensor_split(self, num_parts: int) -> list["Frames"]:
+        parts = zip(self.frames.tensor_split(num_parts), self.rows.tensor_split(num_parts))
+        return [Frames(*part, self.prepare) for part in parts]
+
+    @torch.no_grad()
+    def prepared(self) -> Tensor:
+        with torch.autocast(self.frames.device.type, enabled=False):  # colours are not the model's products
+            return self.prepare(self.frames, self.rows.tolist())
+
+
+@dataclass
 class Inputs:
     """What of a batch, or of a part of it, passes the model."""
 
-    pixels: Tensor  # normalised 'b t c h w', or tokens 'b t n d' encoded before
+    pixels: Tensor | Frames  # 'b t c h w', normalised or to be so, or tokens 'b t n d' encoded before
     frame_mask: Tensor  # bool 'b t'
     ids: Tensor  # int 'b l'
     text_mask: Tensor  # bool 'b l'
@@ -45,8 +70,8 @@ class Inputs:
     has_weight: bool = True  # False: a filler, which keeps other processes company and counts for nothing
 
     @staticmethod
-    def of(batch: Batch, frames: Tensor | None) -> "Inputs":
-        """frames: normalised 'b t c h w' of the batch, None if it brings tokens instead."""
+    def of(batch: Batch, frames: Tensor | Frames | None) -> "Inputs":
+        """frames: of the batch, None if it brings tokens instead."""
         pixels = batch.tokens if frames is None else frames
         given = (pixels, batch.frame_mask, batch.ids, batch.text_mask, batch.groups)
         return Inputs(*given, has_weight=not batch.is_filler)
@@ -144,6 +169,5 @@ def _outputs(inputs: Inputs, config: LossConfig, model: CoCa) -> dict[str, Tenso
 
 def encoded(inputs: Inputs, model: CoCa) -> Tensor:
     """Tokens 'b t n d'."""
-    if inputs.pixels.ndim == 4:
-        return inputs.pixels
-    return model.encode_frames(inputs.pixels, inputs.frame_mask)
+    pixels = inputs.pixels.prepared() if isinstance(inputs.pixels, Frames) else inputs.pixels
+    return pixels if pixels.ndim == 4 else model.encode_frames(pixels, inputs.frame_mask)

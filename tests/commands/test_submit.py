@@ -1,18 +1,24 @@
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import submitted
-from datasets import refusal
+from datasets import mixed_arguments, refusal
+from processes import in_processes
+from runs import assert_same_runs
 
 from coca_video.cli import load_launcher
 from coca_video.commands.submit import ClusterConfig, Executor, launcher_parameters, main, split
 from coca_video.errors import InputError
+from coca_video.run_log import read_log
 
 RECIPE = "recipe=emoji/image"
 REPOSITORY = Path(__file__).parents[2]
@@ -30,6 +36,7 @@ def cluster(monkeypatch):
     import submitit
 
     monkeypatch.setattr(submitit.Job, "_results_timeout_s", 0)  # no network's disk that shows files late
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
     from coca_video.commands import cluster
 
@@ -170,23 +177,30 @@ def local_parameters(tmp_path: Path, *, tasks: int) -> dict:
     return launcher_parameters(config, tmp_path / "run")
 
 
-def test_a_job_of_two_processes_goes_on_after_preemption(cluster, tmp_path):
-    job = cluster.submit(
-        cluster.Training(submitted.train, [str(tmp_path)]),
-        "local",
-        local_parameters(tmp_path, tasks=2),
-        srun=[],
-    )
-    assert job.paths.folder == tmp_path / "run/jobs" / job.job_id
-    until(lambda: all((tmp_path / f"{rank}.1").exists() for rank in (0, 1)))
-    tasks = subprocess.run(["pgrep", "-P", job.job_id], capture_output=True, text=True).stdout.split()
+def preempt(output: Path) -> None:
+    """As SLURM does: all tasks of the job, in the middle of training."""
+    until(lambda: (output / "log.jsonl").exists() and len(read_log(output)) >= 3)
+    (job,) = [folder.name for folder in (output / "jobs").glob("[0-9]*")]
+    tasks = subprocess.run(["pgrep", "-P", job], capture_output=True, text=True).stdout.split()
     assert len(tasks) == 2
     for task in tasks:
         os.kill(int(task), signal.SIGUSR1)
-    cluster.wait(job)
-    lives = {path.name: path.read_text() for path in tmp_path.glob("?.?")}
-    assert lives == {"0.1": "0 0 2 1", "1.1": "1 1 2 1", "0.2": "0 0 2 1", "1.2": "1 1 2 1"}
-    assert "Requeued job" in job.task(0).stdout()
+
+
+def test_training_goes_on_after_preemption(cluster, emoji_root, tmp_path, monkeypatch, capsys):
+    """By two processes: bit for bit the run that nobody interrupted."""
+    outputs = [tmp_path / "preempted", tmp_path / "unbroken"]
+    ours, theirs = ([*mixed_arguments(emoji_root, path), "loop.num_steps=60"] for path in outputs)
+    with ThreadPoolExecutor() as other:
+        preempted = other.submit(preempt, outputs[0])
+        assert call(monkeypatch, "cluster=local", "cluster.tasks_per_node=2", *ours) == 0
+        preempted.result()
+    log = Path(capsys.readouterr().out.split()[-1])
+    said = log.read_text()
+    reached = int(re.search(r"stopped and saved after step (\d+)\n", said)[1])
+    assert 3 <= reached < 60 and "Requeued job" in said and "finished after step 60\n" in said
+    in_processes(tmp_path, partial(submitted.train, theirs))
+    assert_same_runs(*outputs)
 
 
 def test_a_job_that_fails_says_why(cluster, tmp_path):
@@ -226,11 +240,8 @@ def slurm(tmp_path, monkeypatch):
     return here
 
 
-@pytest.mark.parametrize(("state", "queued_again"), [("RUNNING", True), ("COMPLETING", False)])
-def test_slurm_is_asked_to_queue_the_job_again_unless_it_was_cancelled(
-    cluster, slurm, tmp_path, monkeypatch, capsys, state, queued_again
-):
-    (slurm / "state").write_text(f"{state}\n")
+def test_slurm_is_asked_to_queue_the_job_again(cluster, slurm, tmp_path, monkeypatch, capsys):
+    (slurm / "state").write_text("RUNNING\n")
     monkeypatch.setattr("coca_video.commands.submit.train_main", submitted.write_argument_and_be_preempted)
     output = f"output={tmp_path / 'run'}"
     log = tmp_path / "run/jobs/7/7_0_log.out"
@@ -238,11 +249,19 @@ def test_slurm_is_asked_to_queue_the_job_again_unless_it_was_cancelled(
     assert capsys.readouterr().out == f"job 7: submitted; its log is {log}\n"
     until((slurm / "ended").exists)
     assert f"trains {RECIPE} as 0 of 1" in log.read_text()
-    assert (slurm / "called").exists() == queued_again
-    if queued_again:
-        assert (slurm / "called").read_text() == "requeue 7\n"
-    else:
-        assert (slurm / "ended").read_text() == "75\n"
+    assert (slurm / "called").read_text() == "requeue 7\n"
+
+
+def test_a_cancelled_job_is_not_queued_again(cluster, slurm, monkeypatch):
+    (slurm / "state").write_text("COMPLETING\n")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "set anew")  # and as before in the end
+    monkeypatch.setattr(sys, "argv", [])
+    for name, value in dict(re.findall(r"(SLURM_\w+)=(\S+)", SBATCH)).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        cluster.Training(submitted.write_argument_and_be_preempted, [RECIPE])()
+    assert ended.value.code == 75 and not (slurm / "called").exists()
 
 
 def test_what_sbatch_refuses(cluster, slurm, monkeypatch, capsys, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpointing import files_of_at_most
 from datasets import (
     call,
     clips_source,
@@ -22,6 +23,7 @@ from coca_video.checkpoint import load_checkpoint, saved_checkpoints
 from coca_video.commands.train import main
 from coca_video.data.transforms import Resize
 from coca_video.run_log import read_log
+from coca_video.training.run_lock import locked
 
 ROOT = Path(__file__).parents[2]
 
@@ -276,13 +278,15 @@ def test_a_clip_that_is_not_there(copied_root, tmp_path, capsys):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_clip_cut_short(copied_root, tmp_path, capsys, num_workers):
-    """Found out on the way, in a worker too; once the file is whole again, the run goes on."""
+    """One of four clips is more than the allowed share; once the file is whole again, the run goes on."""
     clip = copied_root / "clips" / "pack1" / "1f2.mp4"
     content = clip.read_bytes()
     clip.write_bytes(content[: len(content) // 2])
     arguments = [*mixed_arguments(copied_root, tmp_path / "run"), f"data.num_workers={num_workers}"]
     found = refusal(main, *arguments, capsys=capsys)
-    assert found.startswith(f"{clip}: ") and "short" in found and len(found) < 250
+    listed = tmp_path / "run" / "bad_samples.jsonl"
+    assert found.startswith(f"{listed}: 1 of ") and f"{clip}: cut short" in found
+    assert json.loads(listed.read_text())["key"] == str(clip)
     clip.write_bytes(content)
     assert call(main, *arguments) == 0
     assert [line["step"] for line in read_log(tmp_path / "run")] == list(range(8))
@@ -291,16 +295,19 @@ def test_a_clip_cut_short(copied_root, tmp_path, capsys, num_workers):
 def test_more_samples_a_batch_than_there_are(emoji_root, tmp_path, capsys):
     arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root, batch_size=9))
     found = refusal(main, *arguments, capsys=capsys)
-    assert found == f"{emoji_root / 'pictures'}: batch_size 9 exceeds its 8 samples"
+    found_size = f"{emoji_root / 'pictures'}: batch_size 9 exceeds its 8 samples; "
+    assert found == found_size + "take a smaller one, loop.num_epochs=N, or resample=true for the source"
     assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_state(image_run, emoji_root, tmp_path, capsys):
     output = Path(shutil.copytree(image_run, tmp_path / "copy"))
-    state = saved_checkpoints(output)[-1] / "state.pt"
-    state.write_bytes(state.read_bytes()[:1000])
+    state = saved_checkpoints(output)[-1] / "state"
+    index = state / ".metadata"
+    index.write_bytes(index.read_bytes()[:1000])
     found = refusal(main, *training_arguments(output, pictures_source(emoji_root)), capsys=capsys)
-    assert found == f"{state}: missing or damaged; without its checkpoint the run goes on from an older one"
+    why = "(pickle data was truncated); without its checkpoint the run goes on from an older one"
+    assert found == f"{index}: missing or damaged {why}"
     shutil.rmtree(state.parent)
     assert call(main, *training_arguments(output, pictures_source(emoji_root))) == 0
     assert load_checkpoint(output).hash == load_checkpoint(image_run).hash
@@ -355,29 +362,65 @@ def test_tokens_that_would_not_stay_the_same(image_run, emoji_root, tmp_path, ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_and_the_same_command_again(emoji_root, tmp_path):
-    """The terminal's Ctrl-C reaches the workers too, for it goes to the whole group of processes."""
-    output, num_steps = tmp_path / "run", 80
+def test_signals_and_the_same_command_again(emoji_root, tmp_path):
+    """The terminal's Ctrl-C reaches the workers too, for it goes to the whole group of processes; and so may
+    a scheduler's signal."""
+    output, num_steps = tmp_path / "run", 120
     arguments = [*mixed_arguments(emoji_root, output), f"loop.num_steps={num_steps}", "data.num_workers=1"]
     command = [sys.executable, str(ROOT / "tools" / "train.py"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen(command, start_new_session=True, **options) as process:
-        deadline = time.monotonic() + 60
-        while not (output / "log.jsonl").exists() or len(read_log(output)) < 3:
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    reached = len(read_log(output))
-    assert 3 <= reached < num_steps
-    assert out == f"{output}: stopped and saved after step {reached}\n" and "Traceback" not in err
-    assert saved_checkpoints(output)[-1].name == f"step-{reached:07d}"
+    reached = 0
+    for number, code in [(signal.SIGINT, 130), (signal.SIGTERM, 75)]:
+        with subprocess.Popen(command, start_new_session=True, **options) as process:
+            deadline = time.monotonic() + 60
+            while not (output / "log.jsonl").exists() or len(read_log(output)) < reached + 3:
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.01)
+            os.killpg(process.pid, number)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        before, reached = reached, len(read_log(output))
+        assert before + 3 <= reached < num_steps
+        assert out == f"{output}: stopped and saved after step {reached}\n" and "Traceback" not in err
+        assert saved_checkpoints(output)[-1].name == f"step-{reached:07d}"
+        assert not processes_of_session(process.pid)
     ended = subprocess.run(command, timeout=60, **options)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{output}: finished after step {num_steps}\n"
     assert [line["step"] for line in read_log(output)] == list(range(num_steps))
+
+
+def processes_of_session(number: int) -> list[str]:
+    """Those that have not ended."""
+    command = ["ps", "-s", str(number), "-o", "stat=,args="]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    return [line for line in lines if not line.startswith("Z")]
+
+
+def test_a_folder_in_use(image_run, emoji_root, tmp_path, capsys):
+    output = Path(shutil.copytree(image_run, tmp_path / "copy"))
+    settings = (output / "settings.json").read_bytes()
+    with locked(output):
+        arguments = training_arguments(output, pictures_source(emoji_root))
+        found = refusal(main, *arguments, "loop.keep_last=1", capsys=capsys)
+    assert found.startswith(f"{output}: is in use by another run (process {os.getpid()} on ")
+    assert (output / "settings.json").read_bytes() == settings and len(saved_checkpoints(output)) == 2
+
+
+def test_a_full_disk(image_run, emoji_root, tmp_path, capsys):
+    """The checkpoint before is kept, and the run goes on from there once there is room."""
+    output = Path(shutil.copytree(image_run, tmp_path / "copy"))
+    first, last = saved_checkpoints(output)
+    shutil.rmtree(last)
+    arguments = training_arguments(output, pictures_source(emoji_root))
+    with files_of_at_most(20_000):
+        found = refusal(main, *arguments, capsys=capsys)
+    assert found.startswith(f"{last}: could not be written (") and "File too large" in found
+    assert found.endswith(f"; the last good checkpoint is {first}")
+    assert list((output / "checkpoints").iterdir()) == [first]
+    assert call(main, *arguments) == 0
+    assert load_checkpoint(output).hash == load_checkpoint(image_run).hash
 
 
 def test_a_diverged_run_keeps_its_last_checkpoint(emoji_root, tmp_path, capsys):

@@ -15,7 +15,7 @@ def test_together():
     plan = Together([3, 2])
     assert plan.num_batches is None
     assert plan.positions(4) == [range(12, 15), range(8, 10)]
-    assert plan.samples_before(4) == 20
+    assert sum(plan.counts_before(4)) == 20
 
 
 def test_sources_with_an_end():
@@ -24,7 +24,7 @@ def test_sources_with_an_end():
     assert plan.num_batches == 3
     assert [list(map(len, plan.positions(number))) for number in range(3)] == [[3, 2], [3, 1], [1, 0]]
     assert all_of(plan, 3) == [list(range(7)), list(range(3))]
-    assert [plan.samples_before(number) for number in range(4)] == [0, 5, 9, 10]
+    assert [sum(plan.counts_before(number)) for number in range(4)] == [0, 5, 9, 10]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_alternating_keeps_to_the_weights(weights):
         counts[source] += 1
         for count, weight in zip(counts, weights):
             assert abs(count - (number + 1) * weight / sum(weights)) < 1 + 1e-9
-    assert all(counts) and plan.samples_before(2500) == 5000
+    assert all(counts) and sum(plan.counts_before(2500)) == 5000
 
 
 def test_alternating_from_anywhere():
@@ -48,7 +48,7 @@ def test_alternating_from_anywhere():
     plan, late = Alternating(*settings), pickle.loads(pickle.dumps(Alternating(*settings)))
     expected = [plan.positions(number) for number in range(8)]
     assert late.positions(7) == expected[7] and late.positions(2) == expected[2]
-    assert late.samples_before(8) == 19 and late.samples_before(0) == 0
+    assert sum(late.counts_before(8)) == 19 and sum(late.counts_before(0)) == 0
 
 
 def test_alternating_sources_with_an_end():
@@ -58,7 +58,7 @@ def test_alternating_sources_with_an_end():
     assert all_of(plan, 10) == [list(range(7)), list(range(9)), list(range(4))]
     turns = [[bool(positions) for positions in plan.positions(number)].index(True) for number in range(10)]
     assert turns[:3].count(0) == 2 and turns[-1] == 1
-    assert plan.samples_before(10) == 20
+    assert sum(plan.counts_before(10)) == 20
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 7])

@@ -1,5 +1,6 @@
 import pickle
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
@@ -48,6 +49,18 @@ def test_positions_may_be_asked_for_in_any_order_and_anywhere():
     positions = random.Random(0).sample(range(100), k=100)
     assert [again.index(position) for position in positions] == [expected[p] for p in positions]
     assert order.index(10**12) in range(21)
+
+
+def test_little_is_kept_however_many_epochs_are_read():
+    order = Order([20_000], "0")
+    order.index(0)
+    tracemalloc.start()
+    for number in range(5):
+        order.index(number * len(order))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 3 * 8 * len(order)  # bytes: an epoch and the one before
+    assert len(pickle.dumps(order)) < 1000
 
 
 def test_a_window_is_of_few_shards_and_mixes_them():

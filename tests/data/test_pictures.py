@@ -139,5 +139,5 @@ def test_pictures_of_shards_whatever_their_format(tmp_path):
     source = Pictures(tmp_path, frame_size=8, preprocessing=Preprocessing())
     assert source.frames(0, None)[0, :, 4, 4].tolist() == [255, 0, 0]
     assert (source.frames(0, None).int() - source.frames(1, None)).abs().max() < 6
-    with pytest.raises(InputError, match=f"{tmp_path}: c: is not a readable picture"):
+    with pytest.raises(InputError, match=f"{tmp_path}/x-000000.tar: sample c: is not a readable picture"):
         source.frames(2, None)

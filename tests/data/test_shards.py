@@ -243,12 +243,12 @@ def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
 
 
 def test_few_files_are_open_at_a_time(tmp_path, cache):
-    samples = make_samples(50)
+    samples = make_samples(150)
     write_shards(tmp_path, samples, max_per_shard=1, prefix="x")
     found = ShardSet(tmp_path, cache=cache)
-    assert [found[i] for i in (*range(50), *range(50))] == samples * 2
+    assert [found[i] for i in (*range(150), *range(150))] == samples * 2
     files = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
-    assert sum(file.startswith(str(tmp_path)) for file in files) == 32
+    assert sum(file.startswith(str(tmp_path)) for file in files) == 128
 
 
 def test_a_set_can_be_pickled_when_files_are_open(tmp_path, cache):

@@ -133,9 +133,9 @@ def bad_members(folder: Path) -> dict[str, dict[str, bytes]]:
         "picture: is not a readable picture (Image size": {"png": bomb(), "txt": text, "json": label},
         "video: ": {"mp4": damaged(folder), "txt": text, "json": label},
         "video:": {"mp4": (folder / "v.mp4").read_bytes()[:-900], "txt": text, "json": label},
-        "record: its text is empty": {"png": png, "txt": b" \n", "json": label},
+        "text: its text is empty": {"png": png, "txt": b" \n", "json": label},
         "record lacks a picture or video": {"txt": text, "json": label},
-        "record lacks a text": {"png": png, "json": label},
+        "text lacks a text": {"png": png, "json": label},
         "text: lacks the label 'animal'; it has no labels": {"png": png, "txt": text},
     }
 

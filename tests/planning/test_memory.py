@@ -87,5 +87,6 @@ def test_embeddings_of_all_processes_or_of_three():
     assert gathered - ring == (65 - 3) * 8 * 2 * 2 * 20 * 4
 
 
-def test_frames_wait_as_bytes_and_as_floats():
-    assert frames_bytes(StepShape(5, 12, 3, 9, 4), image_size=2, frame_size=4) == 5 * 3 * 3 * (16 + 4 * 4)
+def test_frames_wait_as_bytes_and_those_of_a_part_are_floats():
+    share, part = StepShape(5, 12, 3, 9, 4), StepShape(2, 5, 3, 4, 4)
+    assert frames_bytes(share, part, image_size=2, frame_size=4) == 3 * (15 * 16 + 6 * 4 * 4)

@@ -94,7 +94,8 @@ def test_shares_of_a_batch_are_rounded_up():
 
 def test_the_table_and_its_figures_are_the_same():
     plan = make_plan(RUN, CLUSTER)
-    header, first, *_ = as_text(plan).splitlines()[4:]
+    lines = as_text(plan).splitlines()
+    header, first, *_ = lines[lines.index("") + 1 :]
     figures = as_figures(plan)["choices"][0]
     assert header.split()[-1] == "cost" and first.split()[:3] == ["->", "ddp", "no"]
     assert figures["cost"] == 2.0 * figures["device_hours"] == 8.0 * figures["hours"]

@@ -143,9 +143,22 @@ def test_a_best_that_is_gone_counts_no_more(tmp_path):
     assert json.loads((tmp_path / "best.json").read_text())["step"] == 3
 
 
+def test_a_folder_that_vanishes_is_not_made_anew(tmp_path):
+    run = tmp_path / "run"
+    with Checkpoints(run, keep_last=1) as checkpoints:
+        save(checkpoints, 1)
+        checkpoints.wait()
+        shutil.rmtree(run)
+        save(checkpoints, 2)
+        expected = r"could not be written \(No such file or directory\); there is no good checkpoint yet"
+        with pytest.raises(InputError, match=f"^{checkpoint_path(run, 2)}: {expected}$"):
+            checkpoints.wait()
+    assert not run.exists()
+
+
 def test_an_unknown_figure(tmp_path):
     with Checkpoints(tmp_path, keep_last=1, best="-loss") as checkpoints:
-        with pytest.raises(InputError, match=r"^best=-loss: no such figure; there are a, b$"):
+        with pytest.raises(InputError, match=r"^loop.best=-loss: no such figure; there are a, b$"):
             checkpoints.record(1, {"b": 1.0, "a": 2.0})
 
 
