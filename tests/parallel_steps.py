@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from coca_video.data.samples import Batch
-from coca_video.models.coca import CoCa
 from coca_video.ops.distributed import num_processes, rank, sum_over_processes
 from coca_video.training.compute import Accumulation, Precision
 from coca_video.training.gradients import clip_gradients, compute_gradients

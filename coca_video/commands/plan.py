@@ -14,8 +14,7 @@ from coca_video.models.coca import CoCaConfig
 from coca_video.planning.devices import accelerator_of
 from coca_video.planning.flops import StepShape
 from coca_video.planning.plan import GB, Cluster, Phase, Run, as_figures, as_text, make_plan
-from coca_video.training.compute import Precision
-from coca_video.training.gradients import Accumulation
+from coca_video.training.compute import Accumulation, Precision
 from coca_video.training.optim import group_of
 from coca_video.training.regimes import plan_phases, reached_parameters
 
