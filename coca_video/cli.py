@@ -145,17 +145,18 @@ def _choices(group: str) -> str:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, under torchrun each process' own.
+    """`auto` is CUDA where there is one; CUDA without a number is, under torchrun, each process' own.
 
     Raises InputError for a device that is not here.
     """
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if name == "cuda" else name
     try:
-        torch.empty(0, device=name)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={name}: not available ({str(error).splitlines()[0]})") from error
-    return torch.device(name)
+        raise InputError(f"device={device}: not available ({str(error).splitlines()[0]})") from error
+    return torch.device(device)
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -16,6 +16,7 @@ from coca_video.ops.distributed import (
     by_first,
     gather,
     gather_objects,
+    in_first,
     joined,
     num_processes,
     own_rows,
@@ -74,8 +75,11 @@ def work_of_the_first(rank: int) -> None:
         return 7 + rank
 
     assert by_first(work) == 7 and done == [0] * (rank == 0)
-    with pytest.raises(InputError, match="as 0 says"):
-        by_first(partial(_fail, rank))
+    unsendable = in_first(lambda: lambda: work())
+    assert unsendable() == 7 if rank == 0 else unsendable is None
+    for ask in (by_first, in_first):
+        with pytest.raises(InputError, match="as 0 says"):
+            ask(partial(_fail, rank))
     assert gather(torch.tensor([rank])).tolist() == list(range(num_processes()))  # all are still in step
 
 

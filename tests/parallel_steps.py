@@ -1,6 +1,7 @@
 """Ten steps of a tiny model, alone or in several processes: here, where a spawned process can import it."""
 
 import itertools
+import weakref
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from coca_video.data.samples import Batch
 from coca_video.ops.distributed import num_processes, rank, sum_over_processes
-from coca_video.training.compute import Accumulation, Precision
+from coca_video.training.compute import Accumulation, ComputeConfig, Precision, autocast
 from coca_video.training.gradients import clip_gradients, compute_gradients
 from coca_video.training.parallel import ParallelConfig, ParallelModel, Sharing
 from coca_video.training.regimes import freeze_all_but, reached_parameters
@@ -34,6 +35,7 @@ class Case:
     contrastive_weight: float = 1.0
     caption_weight: float = 2.0
     model: dict = field(default_factory=dict)
+    precision: Precision = Precision.float32
 
 
 def plain_of(case: Case) -> Case:
@@ -49,6 +51,7 @@ def cases() -> list[Case]:
         every.append(Case(sharing, micro_batch_size=2, caption_weight=0.0))
     every.append(Case(Sharing.ddp, model=CONV))
     every.append(Case(Sharing.fsdp, model=CONV))
+    every += [Case(sharing, precision=Precision.bfloat16) for sharing in Sharing]
     return every
 
 
@@ -85,7 +88,7 @@ def train(case: Case) -> Outcome:
     model = coca(**{"image": image_config(num_layers=1), **case.model})
     config = LossConfig(case.caption_weight, case.contrastive_weight, ring=case.ring)
     freeze_all_but(model, reached_parameters(model.config, config))
-    parallel = ParallelModel(model, ParallelConfig(case.sharing), precision=Precision.float32)
+    parallel = ParallelModel(model, ParallelConfig(case.sharing), precision=case.precision)
     parallel.begin_phase()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, eps=1e-4)
@@ -95,7 +98,8 @@ def train(case: Case) -> Outcome:
         given = share(global_batch(step))
         how = {"micro_batch_size": case.micro_batch_size, "accumulation": Accumulation(case.accumulation)}
         inputs = Inputs.of(given, given.frames / 255)
-        found = compute_gradients(parallel.call, model, inputs, config, **how)
+        with autocast(ComputeConfig(precision=case.precision), torch.device("cpu")):
+            found = compute_gradients(parallel.call, model, inputs, config, **how)
         parallel.finish_gradients()
         if not step:
             gradients = {n: whole(p.grad).clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -117,3 +121,14 @@ def train_cases(rank: int, num: int, meeting: str, some: list[Case], output: Pat
     if rank == 0:
         torch.save(outcomes, output)
     dist.destroy_process_group()
+
+
+def begin_two_phases(rank: int) -> None:
+    """A wrapper has the memory of a whole gradient."""
+    model = coca(image=image_config(num_layers=1))
+    parallel = ParallelModel(model, ParallelConfig(), precision=Precision.float32)
+    freeze_all_but(model, [name for name, _ in model.named_parameters() if name.startswith("heads.")])
+    parallel.begin_phase()
+    first = weakref.ref(parallel.call)
+    parallel.begin_phase()
+    assert first() is None

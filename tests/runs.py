@@ -18,7 +18,7 @@ from coca_video.models.coca import CoCa
 from coca_video.ops.distributed import num_processes, rank
 from coca_video.run_log import read_log
 from coca_video.training.log import MEASURED
-from coca_video.training.loop import train
+from coca_video.training.loop import Evaluation, train
 from coca_video.training.regimes import plan_phases, reached_parameters
 from coca_video.training.signals import Ending
 from coca_video.training.state import TrainingState
@@ -52,7 +52,12 @@ class Recorded(BatchStream):
 
 
 def run(
-    root: Path, output: Path, *changes: str, stream: type[BatchStream] = BatchStream, num_workers: int = 0
+    root: Path,
+    output: Path,
+    *changes: str,
+    stream: type[BatchStream] = BatchStream,
+    num_workers: int = 0,
+    evaluate: Evaluation | None = None,
 ) -> tuple[TrainingState, Ending]:
     """Trains from scratch or from what is in `output`, as a new process, or one of several, would."""
     config = load_config(TrainConfig, "train", [*mixed_arguments(root, output), AUGMENTATION, *changes])
@@ -76,7 +81,7 @@ def run(
     )
     length, own = loop.num_steps, {"seed": loop.seed, "rank": rank(), "num_ranks": num_processes()}
     batches = stream(sources, data.sources, tokenizer, max_length=16, num_batches=length, **own)
-    return state, train(state, batches, loop, data, output=output)
+    return state, train(state, batches, loop, data, output=output, evaluate=evaluate)
 
 
 def checkpoint(output: Path, step: int) -> Path:

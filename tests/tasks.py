@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -93,6 +94,26 @@ def process(item: object) -> int:
 
 def seconds_to_the_end(item: object) -> float:
     return signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+def too_large(item: object) -> np.ndarray:
+    """What no file may hold, in memory neither."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    return np.ones(2_000_000, np.uint8)
+
+
+_between: list[float] = []
+
+
+def seconds_between_tasks(item: object) -> list[float]:
+    """The same, a moment after each task of this process before."""
+
+    def note() -> None:
+        time.sleep(0.2)
+        _between.append(signal.getitimer(signal.ITIMER_REAL)[0])
+
+    threading.Thread(target=note, daemon=True).start()
+    return _between
 
 
 def a_lambda(item: object) -> object:

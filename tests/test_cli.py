@@ -15,6 +15,7 @@ from coca_video.commands.evaluate import main as evaluate_main
 from coca_video.commands.train import main as train_main
 from coca_video.config import TrainConfig
 from coca_video.errors import InputError
+from coca_video.evaluation.benchmark import BenchmarkConfig
 
 RECIPE = "recipe=emoji/image"
 
@@ -59,7 +60,8 @@ NO_SETTING = "settings are written key=value; a value with = or , needs quotes: 
         ),
         (
             "steps=3",
-            "steps: there is no such key; allowed are data, output, model, loop, init, tokenizer, device",
+            "steps: there is no such key; "
+            "allowed are data, output, model, loop, init, tokenizer, device, evaluations",
         ),
         (
             "data.sources=[{kind: clips, path: x, batchsize: 3}]",
@@ -67,11 +69,12 @@ NO_SETTING = "settings are written key=value; a value with = or , needs quotes: 
         ),
         (
             "loop.optimizer.schedule=sinus",
-            "loop.optimizer.schedule: Invalid value 'sinus', expected one of [cosine, linear]",
+            "loop.optimizer.schedule: Invalid value 'sinus', "
+            "expected one of [cosine, linear, constant, rsqrt]",
         ),
         (
             "data.sources=[{kind: movies, path: x}]",
-            "kind: Invalid value 'movies', expected one of [pictures, clips]",
+            "kind: Invalid value 'movies', expected one of [pictures, clips, shards]",
         ),
         ("loop.num_steps=x", "loop.num_steps: Value 'x' of type 'str' could not be converted to Integer"),
         ("output=???", "output: is missing; give output=VALUE"),
@@ -188,3 +191,25 @@ def test_a_closed_pipe_is_no_error(tmp_path):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- 3", "expected settings, as in key: value, got [3]"),
+        ("manifest: [", "while parsing a flow node"),
+        ("manifest: x", "classification, retrieval or captioning must be given, got none of them"),
+        ("retrieval: {}", "manifest: is missing; give manifest=VALUE"),
+        ("manifest: x\nretreival: {}", "retreival: there is no such key; did you mean retrieval?"),
+        (None, "cannot read this file (No such file or directory)"),
+    ],
+)
+def test_an_option_in_a_file_of_one_s_own(tmp_path, text, expected):
+    path = tmp_path / "own.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        cli.load_option(BenchmarkConfig, "evaluate", str(path))
+    assert str(caught.value).startswith(f"{path}: {expected}")
+    path.write_text("manifest: x\nretrieval: {}")
+    assert cli.load_option(BenchmarkConfig, "evaluate", str(path)).manifest == "x"

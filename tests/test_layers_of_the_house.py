@@ -60,6 +60,7 @@ MAY_IMPORT = {
         "training",
         "checkpoint",
         "interop",
+        "run_log",
     },
     "commands": {
         "cli",

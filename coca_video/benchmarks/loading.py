@@ -183,8 +183,8 @@ class Loading:
             return num_samples / (time.perf_counter() - start)
 
     def memory(self, num_batches: int, *, num_workers: int) -> Memory:
-        """Without a model. The first twentieth of the batches, in which everyone sets up, does not count."""
-        first, every = num_batches // 20, max(1, num_batches // NUM_POINTS)
+        """Without a model. The first fifth of the batches, in which shards are opened, does not count."""
+        first, every = num_batches // 5, max(1, num_batches // NUM_POINTS)
         memory = Memory([], [])
         batches = training_batches(self.stream(num_batches), first=0, num_workers=num_workers)
         with closing(batches):

@@ -1,6 +1,7 @@
 """`coca-video pack`: the videos and pictures of a manifest as WebDataset shards."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def main() -> None:
     args = _parser().parse_args()
     if args.max_per_shard < 1:
         raise InputError(f"--max-per-shard {args.max_per_shard}: 1 or more are needed")
+    if not re.fullmatch(r"[\w .-]+", args.prefix):  # as a pattern it would name the shards of other sets
+        raise InputError(f"--prefix {args.prefix!r}: letters, digits, '_', '-', '.' and blanks are allowed")
     records = read_manifest(args.manifest)
     for record in records:
         _check(record, where=args.manifest)
@@ -35,7 +38,7 @@ def main() -> None:
 def _samples(records: list[ClipRecord]) -> Iterator[ShardRecord]:
     for number, record in enumerate(tqdm(records, desc="packing", unit="sample", delay=3)):
         suffix = _suffix(record)
-        # Opening a video finds most that are damaged, and its seconds sort batches by length.
+        # Opening a video finds most that are damaged, and its seconds are known to readers of the shards.
         duration = VideoReader(record.path).duration if suffix in VIDEOS else None
         identity = {"id": record.id} if record.id else {}
         yield ShardRecord(

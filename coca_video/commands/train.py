@@ -26,7 +26,7 @@ from coca_video.files import write_whole
 from coca_video.loading import load
 from coca_video.models.coca import CoCa, CoCaConfig
 from coca_video.ops.distributed import by_first, joined, num_processes, rank, wait_for_all
-from coca_video.training.compute import check
+from coca_video.training.compute import Accumulation, check
 from coca_video.training.loop import LoopConfig, train
 from coca_video.training.optim import GroupConfig, group_of
 from coca_video.training.regimes import Phase, Regime, plan_phases, reached_parameters
@@ -97,8 +97,8 @@ def _train(config: TrainConfig, device: torch.device) -> int:
     evaluate = open_evaluations(config, device, trained_on=state.about.trained_on)
     wait_for_all()  # all have looked at the settings of the run before
     with locked(output):
+        by_first(lambda: _write_settings(config, output))
         if rank() == 0:
-            _write_settings(config, output)
             print(_summary(config, sources, state, init, stream), file=sys.stderr)
         if config.data.token_cache is not None:
             stream.sources = _cached(config, sources, model)
@@ -337,10 +337,17 @@ def _check_same_settings(config: TrainConfig, output: Path, *, but: str | None =
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: the settings of this folder's run cannot be read ({error})") from error
     for key, (was, now) in _differences(before, _plain(config)).items():
-        if key not in FREE_KEYS and key != but and not key.startswith(FREE_PARTS):
+        if key != but and not _is_free(key, config):
             raise InputError(
                 f"{output}: holds a run with {key} = {was}, not {now}; set output= to another folder"
             )
+
+
+def _is_free(key: str, config: TrainConfig) -> bool:
+    compute = config.loop.compute
+    if key == "loop.compute.micro_batch_size" and compute.accumulation is Accumulation.separate:
+        return False  # its rows are each other's negatives
+    return key in FREE_KEYS or key.startswith(FREE_PARTS)
 
 
 def _write_settings(config: TrainConfig, output: Path) -> None:

@@ -51,6 +51,9 @@ __all__ = [
 ]
 
 
+ROWS_A_TIMEOUT = 64  # samples of a share
+
+
 @dataclass
 class DataConfig:
     sources: list[SourceConfig]
@@ -61,7 +64,7 @@ class DataConfig:
     token_cache: str | None = None  # a folder: a frozen image encoder encodes each frame once for all runs
     mixing: Mixing = Mixing.together
     max_bad_share: float = 0.01  # of the samples: with more that cannot be read, the run ends
-    timeout: float = 60.0  # seconds that a share of a batch may take to read, then each sample of it alone
+    timeout: float = 60.0  # seconds to read one sample; and each 64 of a share, before they are read singly
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -103,7 +106,7 @@ class BatchStream(Dataset[Batch]):
     num_batches: the most, None without a limit.
     num_epochs: each source is read so many times, then it ends; batches at its end are shorter. None: without
         end.
-    Raises InputError where a batch would hold a sample twice, or be smaller than the number of processes.
+    Raises InputError where every batch would hold a sample twice, or be smaller than the number of processes.
     """
 
     def __init__(
@@ -228,19 +231,26 @@ def training_batches(
 ) -> Iterator[Batch]:
     """The stream from batch `first` on, read in processes that a hanging or crashing decoder may take along.
 
-    A batch that takes longer than `timeout` seconds, or costs its process, is read sample by sample, and what
-    fails alone is left out. Without workers this process reads, with no limit of time.
+    A share that takes longer than `timeout` seconds for each 64 of its samples, or costs its process, is read
+    sample by sample, and what fails alone is left out. Without workers this process reads, with no limit of
+    time.
     Closing the iterator ends the workers.
     """
     numbers = range(first, len(stream))
+    limit = timeout * _timeouts(stream)
     loaded = run_killable(
-        _batch, numbers, context=stream, num_workers=num_workers, timeout=timeout, look_ahead=2
+        _batch, numbers, context=stream, num_workers=num_workers, timeout=limit, look_ahead=2
     )
     with closing(loaded):
         for number, found in loaded:
             if isinstance(found, Failure):
                 found = _one_by_one(stream, number, found, num_workers=num_workers, timeout=timeout)
             yield found
+
+
+def _timeouts(stream: BatchStream) -> float:
+    """How many a share may take: few processes have large ones, which are no sign of a decoder that hangs."""
+    return max(1.0, stream.batch_size / stream.num_ranks / ROWS_A_TIMEOUT)
 
 
 def _batch(stream: BatchStream, number: int) -> Batch:

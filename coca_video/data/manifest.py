@@ -95,6 +95,7 @@ def _parse_line(line: str, *, folder: Path, where: str) -> ClipRecord:
             raise InputError(f"{where}: {name} must be a non-empty string, found {entry[name]!r}")
     check_labels(entry.get("labels", {}), where=where)
     _check_optional(entry, where=where)
+    _check_characters(line, entry, where=where)
     return ClipRecord(**entry | {name: folder / entry[name] for name in PATHS if name in entry})
 
 
@@ -112,6 +113,18 @@ def _check_optional(entry: dict, *, where: str) -> None:
     is_pair = isinstance(span, list) and len(span) == 2 and all(type(end) in (int, float) for end in span)
     if span != [] and not (is_pair and 0 <= span[0] < span[1]):
         raise InputError(f"{where}: span must be [start, end] in seconds, start before end, found {span!r}")
+
+
+def _check_characters(line: str, entry: dict, *, where: str) -> None:
+    """JSON can hold half of a character, by an escape, and a tokenizer cannot. Paths may have any bytes."""
+    if "\\ud" not in line.lower():
+        return
+    said = {name: value for name, value in entry.items() if name not in PATHS}
+    try:
+        json.dumps(said, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = f"found {error.object[error.start]!r} alone"
+        raise InputError(f"{where}: must be valid Unicode, {found}") from error
 
 
 def _format_line(record: ClipRecord, *, folder: Path) -> str:

@@ -133,5 +133,8 @@ def _in_batches(
     rng.shuffle(places)
     by_length = array("q", sorted(samples, key=length))
     ends = list(accumulate(cuts[place] for place in places))
-    batch_at = {place: by_length[end - cuts[place] : end] for place, end in zip(places, ends)}
-    return sum((batch_at[place] for place in range(len(cuts))), array("q"))
+    end_of = dict(zip(places, ends))
+    batches = array("q")
+    for place, num in enumerate(cuts):
+        batches += by_length[end_of[place] - num : end_of[place]]
+    return batches

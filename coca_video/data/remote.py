@@ -119,9 +119,9 @@ def local_copy(
     copy = folder / f"{name}.copy"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _one_process(folder / f"{name[:2]}.lock"):
+        with _one_process(folder / f"{name[:2]}.lock") as is_alone:
             if not _touch(copy):
-                _download(address, copy)
+                _download(address, copy, is_alone=is_alone)
         _remove_oldest(folder, max_bytes, keep={copy, *keep})
     except OSError as error:
         raise InputError(
@@ -198,7 +198,10 @@ def _final_reason(error: Exception) -> str | None:
     return "no such file" if isinstance(error, FileNotFoundError) and is_missing else None
 
 
-def _download(address: str, copy: Path) -> None:
+def _download(address: str, copy: Path, *, is_alone: bool) -> None:
+    if is_alone:  # what was begun by a process that was killed meanwhile
+        for abandoned in copy.parent.glob(f"{copy.name}.*.part"):
+            abandoned.unlink(missing_ok=True)
     partial = copy.with_name(f"{copy.name}.{uuid4().hex}.part")
 
     def fetch(files: AbstractFileSystem, inside: str) -> None:
@@ -215,14 +218,16 @@ def _download(address: str, copy: Path) -> None:
 
 
 @contextmanager
-def _one_process(lock: Path) -> Iterator[None]:
-    """One process at a time within, where the folder's file system can lock; else all at once, in vain."""
+def _one_process(lock: Path) -> Iterator[bool]:
+    """One process at a time within, where the folder's file system can lock (True); else all at once."""
     with open(lock, "w") as file:
+        is_alone = False
         with suppress(ImportError, OSError):
             import fcntl  # not on Windows
 
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            is_alone = True
+        yield is_alone
 
 
 def _touch(copy: Path) -> bool:

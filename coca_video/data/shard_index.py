@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
 from coca_video.errors import InputError
 from coca_video.files import write_whole_bytes
+
+Kept = TypeVar("Kept")
 
 BLOCK = 512  # bytes; all in a tar file begins at a multiple of it
 ZEROS = bytes(BLOCK)
@@ -43,6 +45,13 @@ class Member(NamedTuple):
     name: bytes
     offset: int
     size: int
+
+
+class Outline(NamedTuple):
+    """What is known of a shard at once, without its index."""
+
+    size: int  # samples
+    problem: str | None  # see ShardIndex
 
 
 @dataclass
@@ -83,9 +92,8 @@ class ShardIndex:
     @classmethod
     def from_bytes(cls, content: bytes) -> "ShardIndex | None":
         """What `to_bytes` gave; None for anything else."""
-        length = len(_digest(b""))
-        digest, content = content[:length], content[length:]
-        if digest != _digest(content):
+        content = _with_digest(content)
+        if content is None:
             return None
         buffer = io.BytesIO(content)
         about, *arrays = [np.load(buffer, allow_pickle=False) for _ in range(7)]
@@ -172,16 +180,51 @@ def cached_index(shard: str, *, version: str, make: Callable[[], ShardIndex], fo
 
     Several processes may ask for the same one. A folder that cannot be written to costs only time.
     """
-    file = folder / f"{hashlib.sha256(f'{FORMAT} {shard} {version}'.encode()).hexdigest()[:32]}.index"
-    index = None
+    file = folder / f"{_name_of(f'{FORMAT} {shard} {version}')}.index"
+    return _kept(file, make, to_bytes=ShardIndex.to_bytes, from_bytes=ShardIndex.from_bytes)
+
+
+def cached_outlines(
+    versions: Sequence[tuple[str, str]], *, make: Callable[[], list[Outline]], folder: Path
+) -> list[Outline]:
+    """As `cached_index`, those of many shards in one file. versions: each shard with its version."""
+    if len(versions) == 1:  # its index is as quick to read
+        return make()
+    file = folder / f"{_name_of(json.dumps([FORMAT, *versions]))}.outlines"
+    return _kept(file, make, to_bytes=_outlines_to_bytes, from_bytes=_outlines_from_bytes)
+
+
+def _kept(
+    file: Path,
+    make: Callable[[], Kept],
+    *,
+    to_bytes: Callable[[Kept], bytes],
+    from_bytes: Callable[[bytes], Kept | None],
+) -> Kept:
+    found = None
     with suppress(OSError):
-        index = ShardIndex.from_bytes(file.read_bytes())
-    if index is None:
-        index = make()
+        found = from_bytes(file.read_bytes())
+    if found is None:
+        found = make()
         with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole_bytes(file, index.to_bytes())
-    return index
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole_bytes(file, to_bytes(found))
+    return found
+
+
+def _name_of(what: str) -> str:
+    """Paths may have bytes that are no UTF-8."""
+    return hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def _outlines_to_bytes(outlines: list[Outline]) -> bytes:
+    content = json.dumps(outlines).encode()
+    return _digest(content) + content
+
+
+def _outlines_from_bytes(content: bytes) -> list[Outline] | None:
+    content = _with_digest(content)
+    return None if content is None else [Outline(*each) for each in json.loads(content)]
 
 
 class _Ends(Exception):
@@ -235,7 +278,8 @@ def _content_size(header: bytes) -> int | None:
             return None
         if header[124] & 0x80:  # GNU: more than eleven octal digits can say
             return int.from_bytes(header[125:136], "big")
-        return int(header[124:136].strip(b" \0") or b"0", 8)
+        length = int(header[124:136].strip(b" \0") or b"0", 8)
+        return length if length >= 0 else None  # with a negative one the walk would never end
     except ValueError:
         return None
 
@@ -334,6 +378,12 @@ def _compact(values: Sequence[int]) -> np.ndarray:
         if not len(found) or found.max() <= np.iinfo(smaller).max:
             return found.astype(smaller)
     return found
+
+
+def _with_digest(content: bytes) -> bytes | None:
+    """What stands behind its digest; None where it is not what was written."""
+    length = len(_digest(b""))
+    return content[length:] if content[:length] == _digest(content[length:]) else None
 
 
 def _digest(content: bytes) -> bytes:

@@ -11,6 +11,7 @@ from coca_video.errors import InputError
 
 PICTURES = ("png", "jpg", "jpeg", "webp")
 VIDEOS = ("mp4", "webm", "mkv", "mov", "avi")
+MAX_SECONDS = 10**9  # JSON can hold integers that are no float
 TEXTS = ("caption", "captions", "text", "texts")  # in key.json: a string or a list of them
 
 
@@ -106,7 +107,7 @@ def _of_json(entry: dict[str, Any]) -> tuple[list[str], Any, float | None]:
     duration = None
     if type(entry.get("duration")) in (int, float):
         seconds = entry.pop("duration")
-        duration = float(seconds) if 0 < seconds < float("inf") else None
+        duration = float(seconds) if 0 < seconds < MAX_SECONDS else None
     if not any(name in entry for name in TEXTS):
         return [], entry, duration
     texts = next((found for name in TEXTS if (found := _strings(entry.get(name)))), [])

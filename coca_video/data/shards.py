@@ -23,7 +23,15 @@ import webdataset
 from tqdm import tqdm
 
 from coca_video.data import remote
-from coca_video.data.shard_index import Extent, ShardIndex, cached_index, index_file, read_idx
+from coca_video.data.shard_index import (
+    Extent,
+    Outline,
+    ShardIndex,
+    cached_index,
+    cached_outlines,
+    index_file,
+    read_idx,
+)
 from coca_video.data.shard_records import (
     ShardRecord,
     describe,
@@ -41,6 +49,7 @@ MANY_THREADS = 16  # for indexing: most of it is waiting for disk or network
 MANY_TRIES = 10  # to open a copy before it is removed
 MAX_OPEN = 128  # shards at a time, in each process: to open one takes as long as to read a small sample
 MAX_OPEN_COPIES = 32  # of remote shards, which stay on the disk while they are open
+MAX_INDICES = 256  # of shards in memory, in each process: some 50 bytes a sample
 
 
 class ShardProblem(NamedTuple):
@@ -61,6 +70,9 @@ class ShardSet(Sequence[ShardRecord]):
     shards, of at most `max_bytes` together. A remote shard is downloaded to be indexed, unless an index by
     NVIDIA DALI's wds2idx lies beside it (x.idx for x.tar).
 
+    How many samples each shard has is kept in memory, and where they lie only of the shards used last: of a
+    billion samples that would be some 50 GB in each process that reads.
+
     It can be pickled, and each process opens files of its own; a process reads with one thread at a time.
     Raises InputError where there is no shard, and for a shard that cannot be read or is no tar file.
     """
@@ -70,16 +82,16 @@ class ShardSet(Sequence[ShardRecord]):
         self._cache, self._max_bytes = cache or default_cache(), max_bytes
         self._files: OrderedDict[int, BinaryIO] = OrderedDict()
         self._process = os.getpid()
-        opened = _in_threads(self._open_index, self.shards)
-        self._versions = [version for version, _ in opened]
-        self._indices = [index for _, index in opened]
-        self.sizes = [len(index) for index in self._indices]
+        self._indices: OrderedDict[int, ShardIndex] = OrderedDict()
+        self._facts = _in_threads(remote.facts, self.shards)
+        outlines = self._outlines()
+        self.sizes = [outline.size for outline in outlines]
         self._starts = list(accumulate(self.sizes, initial=0))
-
-    @property
-    def problems(self) -> list[ShardProblem]:
-        found = zip(self.shards, self._indices)
-        return [ShardProblem(shard, index.problem) for shard, index in found if index.problem]
+        self.problems = [
+            ShardProblem(shard, outline.problem)
+            for shard, outline in zip(self.shards, outlines)
+            if outline.problem
+        ]
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -88,18 +100,18 @@ class ShardSet(Sequence[ShardRecord]):
         return self.record(i)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_files": OrderedDict()}
+        return vars(self) | {"_files": OrderedDict(), "_indices": self._indices_to_keep()}
 
     def record(self, i: int) -> ShardRecord:
         """Raises InputError, beginning with `key(i)`, for a sample without picture or video, or text."""
         shard, sample = self._place(i)
-        members, key = self._members(i), self._indices[shard].key(sample)
+        members, key = self._members(i), self._index(shard).key(sample)
         return read_record(key, members, partial(self._read, shard, members), name=self.key(i))
 
     def key(self, i: int) -> str:
-        """Shard and key, as messages name the sample. Like the following, nothing is read for it."""
+        """Shard and key, as messages name the sample. Here and below, no more than the index is read."""
         shard, sample = self._place(i)
-        return f"{self.shards[shard]}: sample {self._indices[shard].key(sample)}"
+        return f"{self.shards[shard]}: sample {self._index(shard).key(sample)}"
 
     def suffix(self, i: int) -> str | None:
         """Of the picture or video: its format. None where there is neither."""
@@ -113,8 +125,8 @@ class ShardSet(Sequence[ShardRecord]):
     def version(self, i: int) -> dict[str, str]:
         """What the sample depends on, in JSON's terms."""
         shard, sample = self._place(i)
-        key = self._indices[shard].key(sample)
-        return {"shard": self.shards[shard], "version": self._versions[shard], "key": key}
+        key = self._index(shard).key(sample)
+        return {"shard": self.shards[shard], "version": self._facts[shard].version, "key": key}
 
     def texts(self) -> Iterator[str]:
         """All texts of all samples, in order; no picture is read. Samples whose text is bad are left out."""
@@ -127,7 +139,7 @@ class ShardSet(Sequence[ShardRecord]):
 
     def _members(self, i: int) -> dict[str, Extent]:
         shard, sample = self._place(i)
-        return self._indices[shard].members(sample)
+        return self._index(shard).members(sample)
 
     def _place(self, i: int) -> tuple[int, int]:
         """The number of the shard that sample i lies in, and its number there."""
@@ -153,7 +165,7 @@ class ShardSet(Sequence[ShardRecord]):
         if self._process != os.getpid():  # a fork's files share their position with the parent's
             self._files, self._process = OrderedDict(), os.getpid()
         if shard not in self._files:
-            self._files[shard] = self._open(self.shards[shard], self._versions[shard])
+            self._files[shard] = self._open(self.shards[shard], self._facts[shard].version)
         self._files.move_to_end(shard)
         most = MAX_OPEN_COPIES if remote.is_remote(self.shards[shard]) else MAX_OPEN
         if len(self._files) > most:
@@ -174,11 +186,42 @@ class ShardSet(Sequence[ShardRecord]):
         in_use = [Path(file.name) for file in self._files.values()]
         return remote.local_copy(shard, self._cache / "copies", self._max_bytes, version=version, keep=in_use)
 
-    def _open_index(self, shard: str) -> tuple[str, ShardIndex]:
-        """The shard's version and its index."""
-        facts = remote.facts(shard)
+    def _outlines(self) -> list[Outline]:
+        versions = [(shard, facts.version) for shard, facts in zip(self.shards, self._facts)]
+        make = partial(_in_threads, self._outline, range(len(self.shards)))
+        return cached_outlines(versions, make=make, folder=self._cache)
+
+    def _outline(self, shard: int) -> Outline:
+        index = self._load_index(shard)
+        if len(self.shards) <= MAX_INDICES or not self._can_keep():
+            self._indices[shard] = index
+        return Outline(len(index), index.problem)
+
+    def _index(self, shard: int) -> ShardIndex:
+        """Of many the ones used last stay in memory; the others are read again."""
+        if shard not in self._indices:
+            index, expected = self._load_index(shard), self.sizes[shard]
+            if len(index) != expected:
+                raise InputError(
+                    f"{self.shards[shard]}: has changed: {len(index)} samples, it had {expected}"
+                )
+            self._indices[shard] = index
+            while len(self._indices) > MAX_INDICES and self._can_keep():
+                self._indices.popitem(last=False)
+        self._indices.move_to_end(shard)
+        return self._indices[shard]
+
+    def _can_keep(self) -> bool:
+        """Indices that the disk cannot hold stay in memory: to make one is to walk through its shard."""
+        return os.access(self._cache, os.W_OK)
+
+    def _indices_to_keep(self) -> OrderedDict[int, ShardIndex]:
+        return OrderedDict() if self._can_keep() else self._indices
+
+    def _load_index(self, number: int) -> ShardIndex:
+        shard, facts = self.shards[number], self._facts[number]
         make = partial(self._make_index, shard, facts)
-        return facts.version, cached_index(shard, version=facts.version, make=make, folder=self._cache)
+        return cached_index(shard, version=facts.version, make=make, folder=self._cache)
 
     def _make_index(self, shard: str, facts: remote.Facts) -> ShardIndex:
         if remote.is_remote(shard) and (text := remote.read_text(f"{shard.removesuffix('.tar')}.idx")):
@@ -238,7 +281,7 @@ def iterate_pictures(folder_or_glob: Path | str) -> Iterator[ShardRecord]:
             raise InputError(str(samples.problems[0]))
 
 
-def _in_threads(work: Callable[[str], Result], shards: list[str]) -> list[Result]:
+def _in_threads(work: Callable[[Any], Result], shards: Sequence[Any]) -> list[Result]:
     pool = ThreadPoolExecutor(MANY_THREADS)
     try:
         done = pool.map(work, shards)

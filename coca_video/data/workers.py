@@ -362,16 +362,18 @@ def _serve(pipe: Connection, job: bytes, timeout: float | None) -> None:
         while True:
             item = pipe.recv_bytes()
             pipe.send_bytes(_BEGUN)
-            _limit_orphan(timeout)
-            _send_result(pipe, *_answer(attempt, item))
-    except (EOFError, OSError):
+            _end_after(0 if timeout is None else timeout + ORPHAN_SECONDS)
+            answer = _answer(attempt, item)
+            _end_after(0)  # it may wait for its next task as long as the caller likes
+            _send_result(pipe, *answer)
+    except (EOFError, ConnectionError):  # what else goes wrong, such as no memory to send, is to be seen
         sys.exit()
 
 
-def _limit_orphan(timeout: float | None) -> None:
-    """The kernel ends a task that hangs and whose parent was killed: nobody else would."""
-    if timeout is not None and hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, timeout + ORPHAN_SECONDS)
+def _end_after(seconds: float) -> None:
+    """The kernel ends a task that hangs and whose parent was killed: nobody else would. 0: never."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _answer(attempt: Callable[[Item], Result | Failure], item: bytes) -> tuple[bytes, list[memoryview]]:

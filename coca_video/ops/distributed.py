@@ -111,6 +111,16 @@ def by_first(work: Callable[[], T]) -> T:
     return result
 
 
+def in_first(work: Callable[[], T]) -> T | None:
+    """What the work of the first process alone returns, there; None for the others. All raise what it raises.
+
+    For what cannot be sent, such as an open file. All must call.
+    """
+    made: list[T] = []
+    by_first(lambda: made.append(work()))
+    return made[0] if made else None
+
+
 def _outcome(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return work(), None

@@ -71,7 +71,7 @@ class Checkpoints:
         self.run, self.keep_last, self.best, self.asynchronous = run, keep_last, best, asynchronous
         # Two groups, as the collectives of a write must not mix with those of training, nor with `check`'s.
         self._training, self._writing = _new_group(), _new_group()
-        on_gpu = torch.cuda.is_available()
+        on_gpu = torch.cuda.is_initialized()
         self._stager = DefaultStager(
             StagingOptions(on_gpu, False, False, on_gpu)
         )  # pinned; no copy is left to do
@@ -79,7 +79,7 @@ class Checkpoints:
         self._failure: BaseException | None = None
         self._figures: dict[int, float] = {}  # of steps whose checkpoint is not complete yet
         self._folder = Lock()  # a write and `record` both remove what need not be kept
-        self._of_first(lambda: _make_folder(run))
+        self._of_first(lambda: run.mkdir(parents=True, exist_ok=True))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -103,10 +103,13 @@ class Checkpoints:
         path = checkpoint_path(self.run, step)
         if self._of_first(path.exists):
             return
-        self._thread = Thread(target=self._write, args=(self._snapshot(path, state, weights, about),))
-        self._thread.start()
-        if not self.asynchronous:
-            self.wait()
+        snapshot = self._snapshot(path, state, weights, about)
+        if self.asynchronous:
+            self._thread = Thread(target=self._write_behind, args=(snapshot, _current_gpu()))
+            self._thread.start()
+        else:
+            self._write(snapshot)
+            self._raise_failure()
 
     def _snapshot(
         self, path: Path, state: dict[str, Any], weights: dict[str, Tensor], about: About
@@ -135,6 +138,9 @@ class Checkpoints:
             return
         self._thread.join()
         self._thread = None
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -193,6 +199,12 @@ class Checkpoints:
         if self._training is not None:
             dist.broadcast_object_list(answer, src=0, group=self._training)
         return answer[0]
+
+    def _write_behind(self, snapshot: _Snapshot, gpu: int | None) -> None:
+        """In a thread, which begins with the first GPU, another process' own."""
+        if gpu is not None:
+            torch.cuda.set_device(gpu)
+        self._write(snapshot)
 
     def _write(self, snapshot: _Snapshot) -> None:
         try:
@@ -257,20 +269,22 @@ class Checkpoints:
             raise InputError(f"{path}: does not say which step is the best ({error}); remove it") from error
 
 
-def _make_folder(run: Path) -> None:
-    checkpoint_path(run, 0).parent.mkdir(parents=True, exist_ok=True)
-
-
 def _prepare(temporary: Path) -> None:
     for left in temporary.parent.glob(f"step-*{files.TEMPORARY}"):  # by a run that was killed
         shutil.rmtree(left)
-    temporary.mkdir()  # not its parents: a run whose folder vanishes, with its disk say, is told
+    # The run's folder is not made again: one whose folder vanishes, with its disk say, is told.
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.mkdir()
 
 
 def _finish(temporary: Path, metadata: Metadata, snapshot: _Snapshot) -> None:
     files.write_weights(temporary, snapshot.weights, snapshot.about)
     state_folder.finish_folder(temporary / state_folder.NAME, snapshot.tree, metadata)
     files.publish(temporary, snapshot.path)
+
+
+def _current_gpu() -> int | None:
+    return torch.cuda.current_device() if torch.cuda.is_initialized() else None
 
 
 def _new_group() -> dist.ProcessGroup | None:

@@ -19,6 +19,7 @@ from coca_video.losses import contrastive_loss
 from coca_video.models.coca import CoCa
 from coca_video.ops.distributed import gather, num_processes, sum_over_processes
 from coca_video.training.compute import Accumulation
+from coca_video.training.seeds import seed_of
 from coca_video.training.step import (
     Inputs,
     LossConfig,
@@ -28,8 +29,6 @@ from coca_video.training.step import (
     outputs_of,
     weighted_sum,
 )
-
-PART_STRIDE = 1 << 40  # between the seeds of a step's parts: far from those of other steps
 
 
 class ModelCall(nn.Module):
@@ -87,7 +86,7 @@ def _count(model: CoCa, inputs: Inputs, config: LossConfig, micro_batch_size: in
     """Of all processes, whose rows may differ in number."""
     num_tokens = model.num_caption_targets(inputs.text_mask) if inputs.has_weight else 0
     own = torch.tensor([[len(inputs), num_tokens]], device=inputs.ids.device)
-    rows, tokens = gather(own).T.tolist()
+    rows, tokens = gather(own, [1] * num_processes()).T.tolist()
     num_parts = -(-max(rows) // micro_batch_size) if micro_batch_size else 1
     if num_parts <= 1 and num_processes() == 1 and sum(rows):
         return _Counts(1, rows, None)
@@ -130,7 +129,7 @@ def _cached(
     seed = torch.initial_seed()  # dropout must be the same in both passes
     embeddings = []
     for number, part in enumerate(parts):
-        torch.manual_seed(seed + number * PART_STRIDE)
+        torch.manual_seed(seed_of(seed, number))
         with torch.no_grad():
             embeddings.append(call(partial(_embeddings, part)))
     video, text = (torch.cat(rows).requires_grad_() for rows in zip(*embeddings))
@@ -141,7 +140,7 @@ def _cached(
     of_pairs = zip(*(gradient.split([len(part) for part in parts]) for gradient in gradients[:2]))
 
     def work(number: int, part: Inputs, of_part: tuple[Tensor, Tensor], model: CoCa) -> dict[str, Tensor]:
-        torch.manual_seed(seed + number * PART_STRIDE)
+        torch.manual_seed(seed_of(seed, number))
         outputs = outputs_of(part, config, model)
         pairs = zip((outputs["video"], outputs["text"]), of_part)
         loss = sum((rows * gradient).sum() for rows, gradient in pairs)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from coca_video.ops.distributed import in_first
 from coca_video.run_log import EVALUATION, LOG_NAME, drop_steps_from, write_line
 from coca_video.training.progress import open_progress, summary
 from coca_video.training.trackers import TensorBoard, Tracker, Wandb, WandbMode
@@ -147,7 +148,6 @@ def open_log(
     folder: Path,
     config: LogConfig,
     *,
-    is_first: bool,
     first_step: int,
     num_steps: int,
     name: str,
@@ -155,19 +155,10 @@ def open_log(
     peak_flops: float | None = None,
     settings: dict | None = None,
 ) -> RunLog | SilentLog:
-    """The log of a run of several processes: the first one writes it."""
-    if not is_first:
-        return SilentLog()
-    return RunLog(
-        folder,
-        config,
-        first_step=first_step,
-        num_steps=num_steps,
-        name=name,
-        device=device,
-        peak_flops=peak_flops,
-        settings=settings,
-    )
+    """The log of a run of several processes, of which the first one writes it. All call, and raise alike."""
+    about = {"first_step": first_step, "num_steps": num_steps, "name": name}
+    how = {"device": device, "peak_flops": peak_flops, "settings": settings}
+    return in_first(lambda: RunLog(folder, config, **about, **how)) or SilentLog()
 
 
 def step_figures(

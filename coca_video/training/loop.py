@@ -12,18 +12,19 @@ from coca_video.data.bad_samples import BadSamples
 from coca_video.data.loader import BatchStream, DataConfig, training_batches
 from coca_video.data.samples import Batch
 from coca_video.data.transforms import Augmentation
-from coca_video.ops.distributed import by_first, gather_objects, num_processes, rank
+from coca_video.ops.distributed import by_first, gather_objects, in_first, num_processes, rank
 from coca_video.planning.devices import peak_flops
 from coca_video.planning.flops import StepShape, flops_of_step
-from coca_video.run_log import drop_steps_from
+from coca_video.run_log import drop_steps_from, read_evaluations
 from coca_video.training.checkpoints import Checkpoints
 from coca_video.training.compute import ComputeConfig, autocast, prepare
 from coca_video.training.figures import StepFigures, exchange
 from coca_video.training.gradients import compute_gradients
-from coca_video.training.log import LogConfig, open_log, step_figures, timed
+from coca_video.training.log import LogConfig, RunLog, SilentLog, open_log, step_figures, timed
 from coca_video.training.optim import OptimizerConfig, last_rates
 from coca_video.training.parallel import ParallelConfig
 from coca_video.training.regimes import TuningConfig
+from coca_video.training.seeds import seed_of
 from coca_video.training.signals import Ending, stop_requested
 from coca_video.training.state import TrainingState
 from coca_video.training.step import Frames, Inputs, LossConfig
@@ -31,6 +32,7 @@ from coca_video.training.watch import BAD_STEPS_NAME, WatchConfig
 
 # A saved checkpoint's folder -> figures by name. All processes call it; the first one's figures count.
 Evaluation = Callable[[Path], dict[str, float]]
+Log = RunLog | SilentLog
 
 
 @dataclass
@@ -90,26 +92,18 @@ def train(
     one bit for bit. Ctrl-C, SIGTERM or SIGUSR1 end it after the current step, saved.
     In a distributed run all processes call, each with its share of the stream.
     """
-    is_first, num_steps = rank() == 0, len(stream)
+    num_steps = len(stream)
     saving = {"keep_last": config.keep_last, "best": config.best, "asynchronous": config.save_in_background}
-    with Checkpoints(output, **saving) as checkpoints, stop_requested() as stop:
+    with stop_requested() as stop, Checkpoints(output, **saving) as checkpoints:
         state.resume(checkpoints)
         prepare(state.model, config.compute)
         state.model.image_encoder.patch_dropout = config.patch_dropout
         first = state.step
-        log = open_log(
-            output,
-            config.log,
-            is_first=is_first,
-            first_step=first,
-            num_steps=num_steps,
-            name=str(output),
-            device=state.device,
-            peak_flops=_peak_of_all(state.device),
-        )
-        bad_samples = _open_bad_samples(stream, output, data, first=first) if is_first else None
+        bad_samples = in_first(lambda: _open_bad_samples(stream, output, data, first=first))
         batches = training_batches(stream, first=first, num_workers=data.num_workers, timeout=data.timeout)
-        with closing(log):
+        with closing(_open_log(state, config, output, num_steps=num_steps)) as log:
+            if evaluate and _lacks_evaluation(state.step, config, output):
+                _evaluate(evaluate, state, checkpoints, log)
             for batch, waited in timed(batches):
                 losses = _gradients(state, batch, config, size=stream.batch_size)
                 norm = state.clip()
@@ -120,8 +114,7 @@ def train(
                 shown = step_figures(figures.losses, gradient_norm=norm, rates=last_rates(state.optimizer))
                 trouble = state.watch.judge(shown)
                 if trouble:
-                    keys = [key for keys in gather_objects(batch.keys) or [] for key in keys]
-                    state.watch.report(output, state.step, trouble, shown, keys, is_first=is_first)
+                    state.watch.report(output, state.step, trouble, shown, _keys_of_all(batch))
                     log.skipped(state.step, trouble)
                 else:
                     measured = {"num_samples": figures.num_samples, "waited_seconds": figures.waited_seconds}
@@ -129,21 +122,32 @@ def train(
 
                 state.advance(update=not trouble)
                 checkpoints.check()
-                is_last = state.step == num_steps
-                evaluates = evaluate and config.evaluate_every and state.step % config.evaluate_every == 0
+                is_last, evaluates = state.step == num_steps, evaluate and _is_evaluated(state.step, config)
                 if state.step % config.save_every == 0 or is_last or evaluates or figures.wish:
                     state.save(checkpoints)
+                if figures.wish:
+                    break  # an evaluation that is due is made when the run goes on
                 if evaluates:
                     _evaluate(evaluate, state, checkpoints, log)
-                if figures.wish:
-                    break
     return Ending.finished if state.step == num_steps else figures.wish
+
+
+def _open_log(state: TrainingState, config: LoopConfig, output: Path, *, num_steps: int) -> Log:
+    return open_log(
+        output,
+        config.log,
+        first_step=state.step,
+        num_steps=num_steps,
+        name=str(output),
+        device=state.device,
+        peak_flops=_peak_of_all(state.device),
+    )
 
 
 def _gradients(state: TrainingState, batch: Batch, config: LoopConfig, *, size: int) -> dict[str, Tensor]:
     """Of this process' share; `size`: samples of a whole batch, for which the augmentation is drawn."""
     number = config.seed * 1_000_003 + state.step
-    torch.manual_seed(number + (rank() << 32))  # dropout's, in each process another
+    torch.manual_seed(seed_of(number, rank()))  # dropout's, in each process another
 
     def prepare(frames: Tensor, rows: list[int]) -> Tensor:
         # Alike in all processes, as each takes what was drawn for its own rows.
@@ -213,7 +217,25 @@ def _note_bad_samples(bad_samples: BadSamples | None, step: int, batch: Batch, f
     by_first(lambda: bad_samples.add(step, bad, figures.num_seen))
 
 
-def _evaluate(evaluate: Evaluation, state: TrainingState, checkpoints: Checkpoints, log) -> None:
+def _keys_of_all(batch: Batch) -> list[str]:
+    """Of the samples of all processes; all call, the first one learns them."""
+    of_all = gather_objects([] if batch.is_filler else batch.keys) or []
+    return [key for of_one in of_all for key in of_one]
+
+
+def _is_evaluated(step: int, config: LoopConfig) -> bool:
+    """Whether the checkpoint after so many steps shall be."""
+    return bool(step and config.evaluate_every) and step % config.evaluate_every == 0
+
+
+def _lacks_evaluation(step: int, config: LoopConfig, output: Path) -> bool:
+    """Whether the run was stopped between the checkpoint that it goes on from and its evaluation."""
+    if not _is_evaluated(step, config):
+        return False
+    return by_first(lambda: all(line["step"] != step - 1 for line in read_evaluations(output)))
+
+
+def _evaluate(evaluate: Evaluation, state: TrainingState, checkpoints: Checkpoints, log: Log) -> None:
     """On the checkpoint just saved: what is evaluated is what a user would load."""
     checkpoints.wait()
     figures = evaluate(checkpoints.newest())

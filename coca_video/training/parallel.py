@@ -1,5 +1,6 @@
 """Several processes that train one model: replicated, or with its weights shared out."""
 
+import gc
 import warnings
 from dataclasses import dataclass
 from enum import Enum
@@ -7,6 +8,7 @@ from enum import Enum
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -47,13 +49,16 @@ class ParallelModel:
         """After parameters have been frozen or freed: who waits for gradients must know which will come."""
         if self.is_alone or self.is_sharded:
             return
+        # The wrapper of the phase before has the memory of a whole gradient, and refers to itself.
+        self.call = ModelCall(self.model)
+        gc.collect()
         device = next(self.model.parameters()).device
         devices = [device.index] if device.type == "cuda" else None
         how = {"device_ids": devices, "gradient_as_bucket_view": True}
         with warnings.catch_warnings():
             # Statistics of batch norm are alike anyhow. What replaces the option is not in older torches.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            self.call = DistributedDataParallel(ModelCall(self.model), broadcast_buffers=False, **how)
+            self.call = DistributedDataParallel(self.call, broadcast_buffers=False, **how)
 
     def finish_gradients(self) -> None:
         """After the backward pass: what the wrapper has not averaged."""
@@ -68,18 +73,26 @@ def _shard(
 ) -> None:
     """Each block is gathered when its turn comes, all else once a step.
 
-    Blocks compute in bfloat16 under autocast anyhow: their weights then travel so, at half the cost.
+    Blocks compute in bfloat16 under autocast anyhow: their weights then travel so, at half the cost. Those of
+    their norms, which are computed in float32, are few, and travel as they are.
     """
     low = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    policy = low if precision is Precision.bfloat16 else MixedPrecisionPolicy()
+    is_low = precision is Precision.bfloat16
     for parameter in call.parameters():  # fully_shard takes no others: a convolution may be channels_last
         parameter.data = parameter.data.contiguous()
+    # Of the model's device: by itself fully_shard takes an accelerator where there is one.
+    device = next(call.parameters()).device.type
+    mesh = init_device_mesh(device, (num_processes(),))
     for block in call.modules():
         if isinstance(block, Block):
-            fully_shard(block, mp_policy=policy, reshard_after_forward=config.reshard)
-    fully_shard(call, reshard_after_forward=False, ignored_params=ignored)
+            if is_low:
+                norms = [part for part in block.modules() if isinstance(part, nn.LayerNorm)]
+                fully_shard(norms, mesh=mesh, reshard_after_forward=False)
+            policy = low if is_low else MixedPrecisionPolicy()
+            fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=config.reshard)
+    fully_shard(call, mesh=mesh, reshard_after_forward=False, ignored_params=ignored)
 
 
 def _average_(x: Tensor) -> None:

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from coca_video.errors import InputError
+from coca_video.ops.distributed import by_first
 from coca_video.run_log import write_line
 
 BAD_STEPS_NAME = "bad_steps.jsonl"
@@ -72,16 +73,13 @@ class Watch:
         reason: str,
         figures: Mapping[str, float],
         keys: Sequence[str],
-        *,
-        is_first: bool = True,
     ) -> None:
-        """Writes a refused step down; in all processes, of which the first one writes.
+        """Writes a refused step down; all processes call, the first one writes.
 
-        keys: of all samples of the batch. Raises InputError if the run is to end: a diverged run ends before
+        keys: of all samples of the batch, known to the first. Raises InputError if the run is to end: a diverged run ends before
         its weights replace the last good checkpoint.
         """
-        if is_first:
-            _write_down(folder / BAD_STEPS_NAME, step, reason, figures, keys)
+        by_first(lambda: _write_down(folder / BAD_STEPS_NAME, step, reason, figures, keys))
         found = f"loss {figures['loss']}, gradient norm {figures['gradient_norm']}"
         hint = "the last checkpoint is kept; try a lower loop.optimizer.lr"
         message = f"{folder}: {reason} at step {step}: {found}; {hint}; samples: {folder / BAD_STEPS_NAME}"

@@ -56,6 +56,8 @@ def test_what_cannot_be_packed(manifest, tmp_path, capsys):
         return refusal(main, manifest, tmp_path / "shards", *options, capsys=capsys)
 
     assert refused(options=("--max-per-shard", 0)) == "--max-per-shard 0: 1 or more are needed"
+    for prefix in ("*", "a/b", "%d", ""):
+        assert refused(options=("--prefix", prefix)).startswith(f"--prefix {prefix!r}: letters, digits, '_'")
     assert refused(ClipRecord(tmp_path / "c.mp4", "a")).endswith(
         f"names {tmp_path / 'c.mp4'}, which is no file"
     )

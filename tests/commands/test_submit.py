@@ -190,7 +190,7 @@ def preempt(output: Path) -> None:
 def test_training_goes_on_after_preemption(cluster, emoji_root, tmp_path, monkeypatch, capsys):
     """By two processes: bit for bit the run that nobody interrupted."""
     outputs = [tmp_path / "preempted", tmp_path / "unbroken"]
-    ours, theirs = ([*mixed_arguments(emoji_root, path), "loop.num_steps=60"] for path in outputs)
+    ours, theirs = ([*mixed_arguments(emoji_root, path), "loop.num_steps=40"] for path in outputs)
     with ThreadPoolExecutor() as other:
         preempted = other.submit(preempt, outputs[0])
         assert call(monkeypatch, "cluster=local", "cluster.tasks_per_node=2", *ours) == 0
@@ -198,7 +198,7 @@ def test_training_goes_on_after_preemption(cluster, emoji_root, tmp_path, monkey
     log = Path(capsys.readouterr().out.split()[-1])
     said = log.read_text()
     reached = int(re.search(r"stopped and saved after step (\d+)\n", said)[1])
-    assert 3 <= reached < 60 and "Requeued job" in said and "finished after step 60\n" in said
+    assert 3 <= reached < 40 and "Requeued job" in said and "finished after step 40\n" in said
     in_processes(tmp_path, partial(submitted.train, theirs))
     assert_same_runs(*outputs)
 
@@ -255,8 +255,9 @@ def test_slurm_is_asked_to_queue_the_job_again(cluster, slurm, tmp_path, monkeyp
 def test_a_cancelled_job_is_not_queued_again(cluster, slurm, monkeypatch):
     (slurm / "state").write_text("COMPLETING\n")
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "set anew")  # and as before in the end
+        monkeypatch.setenv(name, "0")  # the job sets them: as before in the end
     monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     for name, value in dict(re.findall(r"(SLURM_\w+)=(\S+)", SBATCH)).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as ended:

@@ -80,6 +80,16 @@ def test_what_changes_no_result_may_change(image_run, emoji_root, tmp_path):
     assert [path.name for path in saved_checkpoints(output)] == ["step-0000008"]
 
 
+def test_micro_batches_with_negatives_of_their_own_stay_as_they_are(image_run, emoji_root, tmp_path, capsys):
+    output = Path(shutil.copytree(image_run, tmp_path / "copy"))
+    settings = json.loads((output / "settings.json").read_text())
+    settings["loop"]["compute"]["accumulation"] = "separate"
+    (output / "settings.json").write_text(json.dumps(settings))
+    change = "loop.compute={accumulation: separate, micro_batch_size: 2}"
+    found = refusal(main, *training_arguments(output, pictures_source(emoji_root)), change, capsys=capsys)
+    assert found.startswith(f"{output}: holds a run with loop.compute.micro_batch_size = 0, not 2;")
+
+
 def test_video_from_an_image_checkpoint(image_run, emoji_root, tmp_path):
     """Weights and tokenizer are the checkpoint's; the time positions are new, and learn."""
     output = tmp_path / "video"
@@ -365,7 +375,7 @@ def test_tokens_that_would_not_stay_the_same(image_run, emoji_root, tmp_path, ca
 def test_signals_and_the_same_command_again(emoji_root, tmp_path):
     """The terminal's Ctrl-C reaches the workers too, for it goes to the whole group of processes; and so may
     a scheduler's signal."""
-    output, num_steps = tmp_path / "run", 120
+    output, num_steps = tmp_path / "run", 80
     arguments = [*mixed_arguments(emoji_root, output), f"loop.num_steps={num_steps}", "data.num_workers=1"]
     command = [sys.executable, str(ROOT / "tools" / "train.py"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -373,19 +383,19 @@ def test_signals_and_the_same_command_again(emoji_root, tmp_path):
     reached = 0
     for number, code in [(signal.SIGINT, 130), (signal.SIGTERM, 75)]:
         with subprocess.Popen(command, start_new_session=True, **options) as process:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while not (output / "log.jsonl").exists() or len(read_log(output)) < reached + 3:
                 assert time.monotonic() < deadline and process.poll() is None
                 time.sleep(0.01)
             os.killpg(process.pid, number)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
         assert process.returncode == code, err
         before, reached = reached, len(read_log(output))
         assert before + 3 <= reached < num_steps
         assert out == f"{output}: stopped and saved after step {reached}\n" and "Traceback" not in err
         assert saved_checkpoints(output)[-1].name == f"step-{reached:07d}"
         assert not processes_of_session(process.pid)
-    ended = subprocess.run(command, timeout=60, **options)
+    ended = subprocess.run(command, timeout=120, **options)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == f"{output}: finished after step {num_steps}\n"
     assert [line["step"] for line in read_log(output)] == list(range(num_steps))

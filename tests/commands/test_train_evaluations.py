@@ -2,14 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import call, clips_source, pictures_source, refusal, training_arguments
 from evaluating import write_evaluation
 
 from coca_video.checkpoint import saved_checkpoints
+from coca_video.cli import load_config
+from coca_video.commands.evaluations import open_evaluations
 from coca_video.commands.train import main
+from coca_video.config import TrainConfig
+from coca_video.errors import InputError
 from coca_video.run_log import read_evaluations
 
 FIGURE = "own/retrieval/text_to_video/median_rank"  # of four clips
@@ -63,54 +69,52 @@ def test_the_choice_of_the_best_may_change_as_a_run_goes_on(evaluated_run, emoji
     assert steps_kept(output) == [6] and not (output / "best.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        (["loop.best=own/foo"], "loop.best=own/foo: no such figure; they begin with own/retrieval/"),
-        (
-            ["evaluations=[]", "loop.evaluate_every=0", "loop.best=own/foo"],
-            "loop.best=own/foo: needs evaluations and loop.evaluate_every, which give the figure",
-        ),
-        (["loop.evaluate_every=0"], "evaluations and loop.evaluate_every come together, got evaluations=["),
-        (["evaluations=[]"], "evaluations and loop.evaluate_every come together, got evaluations=[] and"),
-        (
-            ["evaluations=[emoji]"],
-            "evaluations: emoji needs data/emoji/clips/pack3.jsonl, which does not exist",
-        ),
-        (
-            ["evaluations=[emojis]"],
-            "evaluate=emojis: there is no such evaluate; the choices are activitynet,",
-        ),
-        (["evaluations=['{own}','{own}']"], "evaluations: {own} would be the second one whose figures begin"),
-        (["evaluations=[no.yaml]"], "no.yaml: cannot read this file (No such file or directory)"),
-        (["data.sources=[{clips}]"], "evaluations: own: this run was trained on {manifest}, the clips to be"),
-    ],
-)
-def test_evaluations_that_would_fail_later(emoji_root, own, tmp_path, capsys, changes, expected):
+def test_clips_that_were_trained_on(emoji_root, own, tmp_path, capsys):
+    """Said before the first step, and before anything is written."""
     manifest = emoji_root / "clips" / "pack3.jsonl"
-    names = {"{own}": own, "{manifest}": manifest, "{clips}": clips_source(manifest)}
-    for name, value in names.items():
-        changes = [change.replace(name, str(value)) for change in changes]
-        expected = expected.replace(name, str(value))
-    found = refusal(main, *evaluated(emoji_root, tmp_path / "run", own), *changes, capsys=capsys)
-    assert found.startswith(expected)
+    arguments = evaluated(emoji_root, tmp_path / "run", own)
+    found = refusal(main, *arguments, f"data.sources=[{clips_source(manifest)}]", capsys=capsys)
+    assert found == f"evaluations: own: this run was trained on {manifest}, the clips to be evaluated"
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture(scope="module")
+def config(emoji_root, own) -> TrainConfig:
+    return load_config(TrainConfig, "train", evaluated(emoji_root, Path("run"), own))
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("names", "loop", "expected"),
     [
-        ("- 3", "{file}: expected settings, as in key: value, got [3]"),
-        ("manifest: [", "{file}: while parsing a flow node"),
-        ("manifest: x", "{file}: classification, retrieval or captioning must be given, got none of them"),
-        ("retrieval: {}", "{file}: manifest: is missing; give manifest=VALUE"),
-        ("manifest: x\nretreival: {}", "{file}: retreival: there is no such key; did you mean retrieval?"),
-        ("manifest: {manifest}\nclassification: {label: zoo}", "{manifest}: no example is in 'zoo'"),
+        (["{own}"], {"best": "own/foo"}, "loop.best=own/foo: no such figure; they begin with own/retrieval/"),
+        (
+            [],
+            {"evaluate_every": 0, "best": "own/foo"},
+            "loop.best=own/foo: needs evaluations and loop.evaluate_every, which give the figure",
+        ),
+        (["{own}"], {"evaluate_every": 0}, "evaluations and loop.evaluate_every come together, got evaluat"),
+        (
+            [],
+            {},
+            "evaluations and loop.evaluate_every come together, got evaluations=[] and evaluate_every=2",
+        ),
+        (["emoji"], {}, "evaluations: emoji needs data/emoji/clips/pack3.jsonl, which does not exist"),
+        (["emojis"], {}, "evaluate=emojis: there is no such evaluate; the choices are activitynet, "),
+        (["{own}", "{own}"], {}, "evaluations: {own} would be the second one whose figures begin with own/"),
     ],
 )
-def test_a_file_that_is_no_evaluation(emoji_root, own, tmp_path, capsys, text, expected):
-    file, manifest = tmp_path / "it.yaml", str(emoji_root / "clips" / "pack3.jsonl")
-    file.write_text(text.replace("{manifest}", manifest))
-    arguments = [*evaluated(emoji_root, tmp_path / "run", own), f"evaluations=['{file}']", "loop.best=null"]
-    expected = expected.replace("{file}", str(file)).replace("{manifest}", manifest)
-    assert refusal(main, *arguments, capsys=capsys).startswith(expected)
+def test_evaluations_that_would_fail_later(config, own, tmp_path, monkeypatch, names, loop, expected):
+    monkeypatch.chdir(tmp_path)  # there is no data here
+    changed = replace(config, loop=replace(config.loop, **loop))
+    changed.evaluations = [name.replace("{own}", str(own)) for name in names]
+    with pytest.raises(InputError) as caught:
+        open_evaluations(changed, torch.device("cpu"), trained_on=[])
+    assert str(caught.value).startswith(expected.replace("{own}", str(own)))
+
+
+def test_labels_that_are_not_there(config, emoji_root, tmp_path):
+    path, manifest = tmp_path / "it.yaml", emoji_root / "clips" / "pack3.jsonl"
+    path.write_text(f"manifest: {manifest}\nclassification: {{label: zoo}}")
+    changed = replace(config, evaluations=[str(path)], loop=replace(config.loop, best=None))
+    with pytest.raises(InputError, match=f"^{manifest}: no example is in 'zoo'$"):
+        open_evaluations(changed, torch.device("cpu"), trained_on=[])

@@ -117,7 +117,7 @@ def test_in_two_processes(damaged_run, damaged, emoji_root, tmp_path):
     """One list, of all. What ends one process ends the other too."""
     source, whole, few, wrong = shards_source(damaged), *(tmp_path / name for name in ("all", "few", "wrong"))
     own = write_evaluation(tmp_path / "own.yaml", emoji_root / "clips" / "pack3.jsonl")
-    evaluated = [f"evaluations=['{own}']", "loop.evaluate_every=3"]
+    evaluated = [f"evaluations=['{own}']", "loop.evaluate_every=3", "loop.save_every=3"]
     commands = [
         [*epoch(whole, source), *evaluated, "loop.best=own/retrieval/text_to_video/R@1"],
         [*epoch(wrong, source), *evaluated, "loop.best=own/retrieval/R@1"],
@@ -162,8 +162,10 @@ def packed(tmp_path_factory, emoji_root) -> Path:
 
 
 def test_an_address_stays_as_it_was_given(packed, tmp_path):
-    address, plain = "memory://packed/shard-{000000..000001}.tar", f"{packed}/*.tar"
-    runs = {address: tmp_path / "address", plain: tmp_path / "plain", f"file://{packed}": tmp_path / "file"}
+    runs = {
+        "memory://packed/shard-{000000..000001}.tar": tmp_path / "memory",
+        f"{packed}/*.tar": tmp_path / "plain",
+    }
     for path, output in runs.items():
         source = shards_source(path, batch_size=3, num_frames=2)
         assert call(main, *training_arguments(output, source), "loop.num_steps=1") == 0
@@ -191,25 +193,13 @@ def test_all_that_a_source_can_be_told(packed, emoji_root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("sources.0.path=memory://nowhere/x.tar", "memory://nowhere/x.tar: no such file"),
-        ("sources.0.path=''", "path must name a manifest or shards, got ''"),
         ("sources.0.path=null", "data.sources[0].path: must have a value, got null"),
         ("sources.0.prompts=clip_kinetix", "clip_kinetix: there is no such set of templates; did you mean"),
-        ("sources.0.label=action", "label=action would have no effect; prompts say a label"),
         ("sources.0.weight=2", "the sources' weights 2 need mixing=alternating, got mixing=together"),
-        ("sources.0.bucket=size", "data.sources[0].bucket: Invalid value 'size', expected one of [none, "),
-        ("sources.0.resample=maybe", "data.sources[0].resample: Value 'maybe' is not a valid bool"),
-        ("sources.0.shuffle_shards=0", "shuffle_shards must be positive, got 0"),
-        ("sources.0.frames_per_second=0", "frames_per_second must be positive, got 0.0"),
         ("sources.0.batch_size=9", "{packed}: batch_size 9 exceeds its 6 samples; take a smaller one, "),
         ("sources.1.batch_size=9", "data.sources[1]: is not there"),
-        ("sources=3", "data.sources: expected a list"),
         ("sources=[3]", "data.sources[0]: expected settings, as in {key: value}, got 3"),
         ("sources=[{kind: clips, path: 's3://x/y.jsonl'}]", "s3://x/y.jsonl: a manifest must be a file here"),
-        ("sources=[{kind: clips, path: '{packed}'}]", "{packed}: cannot read this manifest: Is a directory"),
-        ("frame_size=0", "frame_size must be positive, got 0"),
-        ("num_workers=-1", "num_workers must not be negative, got -1"),
-        ("mixing=apart", "data.mixing: Invalid value 'apart', expected one of [together, alternating]"),
     ],
 )
 def test_what_is_said_of_wrong_settings(packed, tmp_path, capsys, change, expected):

@@ -3,7 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from coca_video.data.bad_samples import BAD_SAMPLES_NAME, SHARD, BadSample, BadSamples, Unreadable, reading
+from coca_video.data.bad_samples import (
+    BAD_SAMPLES_NAME,
+    SHARD,
+    BadSample,
+    BadSamples,
+    Unreadable,
+    bad_samples_of,
+    reading,
+)
 from coca_video.errors import InputError
 
 
@@ -95,3 +103,14 @@ def test_ctrl_c_is_no_bad_sample():
     with pytest.raises(KeyboardInterrupt):
         with reading("video", "key"):
             raise KeyboardInterrupt
+
+
+def test_what_a_user_is_told_at_the_end(tmp_path):
+    assert bad_samples_of(tmp_path) is None
+    found = kept(tmp_path)
+    found.note([bad("x.tar", SHARD)])
+    assert bad_samples_of(tmp_path) is None
+    found.add(0, [bad("a\udcff"), bad("b", "text")], 100)  # a file's name need not be UTF-8
+    listed = "lists 2 samples that could not be read (1 picture, 1 text)"
+    assert bad_samples_of(tmp_path) == f"{tmp_path / BAD_SAMPLES_NAME}: {listed}"
+    assert lines(tmp_path)[1]["key"] == "a\udcff"

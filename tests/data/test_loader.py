@@ -17,6 +17,7 @@ from coca_video.data.loader import (
     Kind,
     Mixing,
     SourceConfig,
+    _timeouts,
     open_source,
     training_batches,
 )
@@ -331,6 +332,13 @@ def test_a_bad_sample_is_left_out_and_said(tokenizer, action):
     assert num_bad == 1
 
 
+@pytest.mark.parametrize("num_ranks, timeouts", [(1, 8.0), (4, 2.0), (8, 1.0), (512, 1.0)])
+def test_a_large_share_has_more_time(tokenizer, num_ranks, timeouts):
+    """Few processes of a run that is meant for many would else read each batch twice."""
+    share = numbers(tokenizer, num=512, batch_size=512, num_batches=1, num_ranks=num_ranks)
+    assert _timeouts(share) == timeouts
+
+
 def test_a_share_of_bad_samples_is_a_filler(tokenizer):
     batch = numbers(tokenizer, num=4, num_batches=1, actions={i: "refuse" for i in range(4)})[0]
     assert batch.is_filler and batch.num_real == 0 and batch.num_seen == 4
@@ -365,7 +373,7 @@ def test_a_stream_says_which_shards_are_cut_short(folder, tokenizer, tmp_path):
         ({"max_bad_share": -0.1}, r"max_bad_share must be in \[0, 1\], got -0.1"),
         ({"timeout": 0}, "timeout must be more than 0 seconds, got 0"),
         ({"sources": []}, "sources must name at least one source"),
-        ({"num_workers": -1}, "num_workers not negative, got 64 and -1"),
+        ({"num_workers": -1}, "num_workers must not be negative, got -1"),
     ],
 )
 def test_settings_are_checked(folder, changes, message):

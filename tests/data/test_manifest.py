@@ -10,6 +10,17 @@ from coca_video.errors import InputError
 GOOD_LINE = '{"path": "a.mp4", "text": "a dog", "labels": {}}'
 
 
+def test_half_a_character_is_refused(tmp_path):
+    path = tmp_path / "clips.jsonl"
+    path.write_text(r'{"path": "caf\udce9.mp4", "text": "\ud83d\ude00"}' + "\n")
+    (record,) = read_manifest(path)
+    assert record.text == "\U0001f600" and os.fsencode(record.path.name) == b"caf\xe9.mp4"
+    with open(path, "a") as file:
+        file.write(r'{"path": "a.mp4", "text": "x", "labels": {"name": "\uD83D"}}' + "\n")
+    with pytest.raises(InputError, match=r"clips.jsonl:2: must be valid Unicode, found .*ud83d. alone"):
+        read_manifest(path)
+
+
 def test_round_trip_with_relative_paths(tmp_path):
     records = [
         ClipRecord(tmp_path / "clips" / "a.mp4", "a dog", {"action": "running"}),

@@ -182,6 +182,15 @@ def test_what_an_interrupted_download_left_is_removed_in_time(bucket, tmp_path):
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def test_what_a_killed_process_left_of_a_copy_is_removed_with_the_next_try(bucket, tmp_path):
+    bucket.pipe("/bucket/x.tar", b"content")
+    copy = local_copy("memory://bucket/x.tar", tmp_path, 100)
+    left = copy.with_name(f"{copy.name}.1.part")
+    copy.rename(left)
+    assert local_copy("memory://bucket/x.tar", tmp_path, 100).read_bytes() == b"content"
+    assert not left.exists()
+
+
 def test_three_tries(bucket, tmp_path, failures):
     bucket.pipe("/bucket/x.tar", b"content")
     failures += [ConnectionError("reset"), RuntimeError("503")]

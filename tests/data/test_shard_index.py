@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import pair, write_tar
 
-from coca_video.data.shard_index import ShardIndex, cached_index, format_idx, index_file, index_tar, read_idx
+from coca_video.data.shard_index import (
+    Outline,
+    ShardIndex,
+    cached_index,
+    cached_outlines,
+    format_idx,
+    index_file,
+    index_tar,
+    read_idx,
+)
 from coca_video.errors import InputError
 
 TEN = {name: content for i in range(10) for name, content in pair(f"s{i}", f"text {i}").items()}
@@ -156,6 +165,19 @@ def test_damage_in_the_middle(tmp_path):
     assert (len(index), index.problem) == (3, "damaged after 3 samples, at byte 6144")
 
 
+def test_a_size_below_zero_is_damage(tmp_path):
+    """With one of -512 bytes the next header would be the same one again, for ever."""
+    path = write_tar(tmp_path / "x.tar", TEN)
+    content = bytearray(path.read_bytes())
+    header = content[6144:6656]
+    header[124:136], header[148:156] = b"-1000".ljust(12, b"\0"), b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[6144:6656] = header
+    path.write_bytes(content)
+    index = index_tar(path)
+    assert (len(index), index.problem) == (3, "damaged after 3 samples, at byte 6144")
+
+
 def test_shards_without_samples(tmp_path):
     path = write_tar(tmp_path / "x.tar", {})
     assert (len(index_tar(path)), index_tar(path).problem) == (0, None)
@@ -204,6 +226,20 @@ def test_an_index_is_made_once_and_kept(tmp_path):
     # A cache that cannot be written to is no error.
     (tmp_path / "file").touch()
     assert contents(path, ask("1", "file/below")) == contents(path, first) and len(made) == 4
+
+
+def test_outlines_of_many_shards_are_kept_together(tmp_path):
+    outlines, made = [Outline(3, None), Outline(0, "cut short")], []
+    versions = [("a.tar", "1"), ("b.tar", "1")]
+
+    def ask(versions: list[tuple[str, str]]) -> list[Outline]:
+        return cached_outlines(versions, make=lambda: made.append(1) or outlines, folder=tmp_path)
+
+    assert ask(versions) == ask(versions) == outlines and len(made) == 1
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    assert ask(versions) == outlines and len(made) == 2
+    assert ask([("a.tar", "1"), ("b.tar", "2")]) == outlines and len(made) == 3
 
 
 def test_a_problem_is_kept_with_the_index(tmp_path):

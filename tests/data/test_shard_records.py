@@ -59,7 +59,7 @@ def test_labels():
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [(2, 2.0), (2.5, 2.5), (0, None), (-1, None), (float("nan"), None)]
+    ("value", "seconds"), [(2, 2.0), (2.5, 2.5), (0, None), (-1, None), (float("nan"), None), (10**400, None)]
 )
 def test_seconds(value, seconds):
     record = read({"txt": b"a", "mp4": b"", "json": {"duration": value, "b": "c"}})

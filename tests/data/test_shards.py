@@ -9,6 +9,7 @@ import pytest
 from shard_processes import open_in_processes, read_in_processes
 from tars import pair, write_tar
 
+from coca_video.data import shards
 from coca_video.data.shards import (
     PictureRecord,
     ShardRecord,
@@ -258,6 +259,48 @@ def test_a_set_can_be_pickled_when_files_are_open(tmp_path, cache):
     assert found[3] == samples[3]
     copied = pickle.loads(pickle.dumps(found))
     assert list(copied) == samples and copied.key(0) == found.key(0)
+
+
+def test_few_indices_are_in_memory(tmp_path, cache, monkeypatch):
+    """Where samples lie is read again as it is needed, and goes to no other process."""
+    monkeypatch.setattr(shards, "MAX_INDICES", 3)
+    samples = make_samples(20)
+    write_shards(tmp_path, samples, max_per_shard=2, prefix="x")
+    for _ in range(2):  # the second one reads no index
+        found = ShardSet(tmp_path, cache=cache)
+        assert (found.sizes, found.problems, len(found._indices)) == ([2] * 10, [], 0)
+        assert list(found) == samples and len(found._indices) == 3
+        copied = pickle.loads(pickle.dumps(found))
+        assert copied[7] == samples[7] and len(copied._indices) == 1
+
+
+def test_indices_stay_in_memory_where_they_cannot_be_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "MAX_INDICES", 3)
+    samples = make_samples(20)
+    write_shards(tmp_path, samples, max_per_shard=2, prefix="x")
+    (tmp_path / "file").touch()
+    found = ShardSet(tmp_path, cache=tmp_path / "file" / "below")
+    assert len(found._indices) == 10
+    assert list(pickle.loads(pickle.dumps(found))) == samples
+
+
+def test_a_shard_that_changes_under_a_run_is_told(tmp_path, cache):
+    """The index that was made before is gone too: the new one is of other samples."""
+    write_shards(tmp_path, make_samples(4), max_per_shard=2, prefix="x")
+    found = pickle.loads(pickle.dumps(ShardSet(tmp_path, cache=cache)))
+    write_tar(tmp_path / "x-000001.tar", pair("other"))
+    for file in cache.glob("*.index"):
+        file.unlink()
+    assert found[1].key == "s001"
+    for _ in range(2):
+        with pytest.raises(InputError, match="x-000001.tar: has changed: 1 samples, it had 2$"):
+            found.record(2)
+
+
+def test_paths_that_are_no_utf8(tmp_path, cache):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    write_shards(folder, make_samples(3), max_per_shard=2, prefix="x")
+    assert list(ShardSet(folder, cache=cache)) == make_samples(3)
 
 
 def test_several_processes_read_at_once(tmp_path, cache):

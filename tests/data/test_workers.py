@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from tasks import (
     large,
     process,
     row,
+    seconds_between_tasks,
     seconds_to_the_end,
     signals_left_alone,
     small_tensor,
+    too_large,
 )
 
 from coca_video.data.workers import Failure, run_killable
@@ -110,6 +113,10 @@ def test_large_results(num_workers):
         value["doubles"][:] = 0
 
 
+def test_a_result_that_cannot_be_sent_is_no_quiet_end():
+    assert values(too_large, [0]) == [Failure("crash", "its process ended with exit code 1")]
+
+
 def test_what_schedulers_say_is_for_the_caller_alone():
     (numbers,) = values(signals_left_alone, [0])
     assert len(numbers) == 3
@@ -157,6 +164,14 @@ def test_closing_kills_a_worker_that_hangs():
 def test_an_orphan_ends_by_itself():
     (seconds,) = values(seconds_to_the_end, [1], timeout=TIMEOUT)
     assert TIMEOUT < seconds < TIMEOUT + 61
+
+
+def test_a_worker_that_waits_for_its_next_task_has_no_limit():
+    found = run_killable(seconds_between_tasks, range(2), num_workers=1, timeout=TIMEOUT, look_ahead=1)
+    assert next(found) == (0, [])
+    time.sleep(0.5)
+    assert next(found) == (1, [0.0])
+    found.close()
 
 
 def test_a_program_that_forgets_them_ends():

@@ -204,16 +204,6 @@ def test_the_next_save_raises_what_the_last_one_failed_of(tmp_path):
     assert steps(tmp_path) == [2]
 
 
-def test_a_vanished_folder_is_made_again(tmp_path):
-    run = tmp_path / "run"
-    with Checkpoints(run, keep_last=2) as checkpoints:
-        save(checkpoints, 1)
-        checkpoints.wait()
-        shutil.rmtree(run)
-        save(checkpoints, 2)
-    assert steps(run) == [2]
-
-
 def test_a_failure_in_leaving(tmp_path):
     (tmp_path / "checkpoints").write_text("in the way")
     with pytest.raises(InputError, match="could not be written"):

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 from steps import batch
-from tiny import coca
-from torch import nn
+from tiny import coca, image_config
+from torch import Tensor, nn
 
 from coca_video.training.compute import Accumulation
 from coca_video.training.gradients import ModelCall, clip_gradients, compute_gradients
@@ -58,3 +58,15 @@ def test_a_filler_has_a_gradient_of_zero():
     found = compute_gradients(ModelCall(model), model, Inputs.of(given, given.frames / 255), LossConfig())
     assert found["loss"] == 0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_each_micro_batch_has_dropout_of_its_own_and_the_same_in_both_passes():
+    """Of two equal clips."""
+    model, given = coca(image=image_config(dropout=0.5)).train(), batch()
+    seen: list[Tensor] = []
+    model.image_encoder.register_forward_hook(lambda _, x, y: seen.append(y.detach()))
+    inputs = Inputs.of(given, given.frames[:1].expand(3, -1, -1, -1, -1) / 255)
+    compute_gradients(ModelCall(model), model, inputs, LossConfig(), micro_batch_size=1)
+    first, _, last = seen[:3]
+    assert not torch.equal(first, last)
+    assert torch.equal(seen[3], first) and torch.equal(seen[5], last)

@@ -214,8 +214,7 @@ def test_memory_of_a_gpu_is_its_peak():
 
 
 def test_the_other_processes_log_nothing(tmp_path, capsys):
-    options = {"first_step": 0, "num_steps": 2, "name": "run"}
-    log = open_log(tmp_path / "run", LogConfig(wandb_project="x"), is_first=False, **options)
+    log = SilentLog()
     log.step(0, {"loss": 1.0}, num_samples=1, waited_seconds=0.5, flops=1.0)
     log.skipped(1, "not finite")
     log.evaluation(1, {"top1": 0.5})
@@ -226,7 +225,7 @@ def test_the_other_processes_log_nothing(tmp_path, capsys):
 
 
 def test_the_first_process_logs(tmp_path):
-    log = open_log(tmp_path, LogConfig(), is_first=True, first_step=0, num_steps=2, name="run")
+    log = open_log(tmp_path, LogConfig(), first_step=0, num_steps=2, name="run")
     log.step(0, {"loss": 1.0}, num_samples=1)
     log.close()
     assert len(read_log(tmp_path)) == 1

@@ -5,8 +5,9 @@ import pytest
 import torch
 from runs import Interrupted, assert_same, assert_same_runs, checkpoint, figures, run
 
-from coca_video.checkpoint import load_checkpoint, saved_checkpoints
-from coca_video.run_log import read_log
+from coca_video.checkpoint import load_checkpoint, saved_checkpoints, step_of
+from coca_video.data.tokenizer import Tokenizer
+from coca_video.run_log import read_evaluations, read_log
 from coca_video.training.loop import LoopConfig
 from coca_video.training.signals import Ending
 from coca_video.training.state_folder import load_state
@@ -204,3 +205,34 @@ def test_checkpoints_carry_the_average(emoji_root, tmp_path):
 def test_counts_are_at_least_one(name, value):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
         LoopConfig(**{name: value})
+
+
+def test_a_stop_comes_before_an_evaluation_which_is_made_up_for(emoji_root, tmp_path):
+    evaluated: list[int] = []
+
+    def evaluate(path: Path) -> dict[str, float]:
+        evaluated.append(step_of(path))
+        return {"number": len(evaluated)}
+
+    changes = ["loop.num_steps=4", "loop.evaluate_every=2"]
+    stops = type("Stops", (Interrupted,), {"at": 1})
+    assert run(emoji_root, tmp_path, *changes, stream=stops, evaluate=evaluate)[1] is Ending.interrupted
+    assert evaluated == []
+    for _ in range(2):
+        assert run(emoji_root, tmp_path, *changes, evaluate=evaluate)[1] is Ending.finished
+        assert evaluated == [2, 4]
+        lines = [{"step": 1, "eval/number": 1}, {"step": 3, "eval/number": 2}]
+        assert read_evaluations(tmp_path) == lines
+
+
+def test_a_signal_while_the_last_checkpoint_is_written(emoji_root, tmp_path, monkeypatch):
+    """There is nothing left to stop."""
+    to_json = Tokenizer.to_json
+
+    def signalled(tokenizer: Tokenizer) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return to_json(tokenizer)
+
+    monkeypatch.setattr(Tokenizer, "to_json", signalled)
+    assert run(emoji_root, tmp_path, "loop.num_steps=1")[1] is Ending.finished
+    assert saved_checkpoints(tmp_path) == [checkpoint(tmp_path, 1)]

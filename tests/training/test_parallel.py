@@ -1,6 +1,9 @@
 import pytest
 import torch
-from parallel_steps import Case, Outcome, cases, plain_of, train, train_cases
+from parallel_steps import Case, Outcome, begin_two_phases, cases, plain_of, train, train_cases
+from processes import in_processes
+
+from coca_video.training.compute import Precision
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +40,18 @@ def test_micro_batches_equal_one_pass(plain):
 
 
 def assert_same(found: Outcome, expected: Outcome, case: Case) -> None:
+    """In bfloat16 other shares are rounded otherwise: after ten steps by some hundredths."""
+    loss, norm, tensor = (1e-6, 1e-4, 1e-5) if case.precision is Precision.float32 else (0.05, 0.3, 0.03)
     for ours, theirs in zip(found.losses, expected.losses, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-6), case
-    assert found.norms == pytest.approx(expected.norms, rel=1e-4), case
+        assert ours == pytest.approx(theirs, abs=1e-5, rel=loss), case
+    assert found.norms == pytest.approx(expected.norms, rel=norm), case
     for name in ("gradients", "weights"):
         ours, theirs = getattr(found, name), getattr(expected, name)
         assert ours.keys() == theirs.keys() and ours
         for key in ours:
-            close = {"atol": 1e-5 * max(1, theirs[key].abs().max().item()), "rtol": 0}
+            close = {"atol": tensor * max(1, theirs[key].abs().max().item()), "rtol": 0}
             torch.testing.assert_close(ours[key], theirs[key], **close, msg=lambda m: f"{case} {key}: {m}")
+
+
+def test_a_phase_leaves_nothing_of_the_one_before(tmp_path):
+    in_processes(tmp_path, begin_two_phases)

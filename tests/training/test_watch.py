@@ -94,11 +94,11 @@ def test_a_line_is_json_that_any_reader_takes(tmp_path):
     json.loads((tmp_path / BAD_STEPS_NAME).read_text(), parse_constant=refuse)
 
 
-def skip(watch: Watch, folder: Path, step: int, **more: bool) -> None:
+def skip(watch: Watch, folder: Path, step: int) -> None:
     bad = figures(math.nan)
     reason = watch.judge(bad)
     assert reason is not None
-    watch.report(folder, step, reason, bad, ["a"], **more)
+    watch.report(folder, step, reason, bad, ["a"])
 
 
 def test_skipped_steps_are_counted_and_written_down(tmp_path):
@@ -112,15 +112,6 @@ def test_skipped_steps_are_counted_and_written_down(tmp_path):
     with pytest.raises(InputError, match="not finite at step 25.*2 steps before it were skipped too$"):
         skip(watch, tmp_path, 25)
     assert [line["step"] for line in read_steps(tmp_path / BAD_STEPS_NAME)] == [20, 21, 23, 24, 25]
-
-
-def test_the_other_processes_write_nothing_and_end_alike(tmp_path):
-    watch = settled()
-    skip(watch, tmp_path, 0, is_first=False)
-    skip(watch, tmp_path, 1, is_first=False)
-    with pytest.raises(InputError, match="2 steps before it"):
-        skip(watch, tmp_path, 2, is_first=False)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_resumed_watch_judges_as_an_unbroken_one(tmp_path):
