@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import asdict, replace
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +26,7 @@ from coca_video.evaluation.embedding import cached_source
 from coca_video.files import write_whole
 from coca_video.loading import load
 from coca_video.models.coca import CoCa, CoCaConfig
-from coca_video.ops.distributed import by_first, joined, num_processes, rank, wait_for_all
+from coca_video.ops.distributed import by_first, joined, num_processes, rank
 from coca_video.training.compute import Accumulation, check
 from coca_video.training.loop import LoopConfig, train
 from coca_video.training.optim import GroupConfig, group_of
@@ -55,6 +56,8 @@ FREE_KEYS = {
 }
 FREE_PARTS = ("loop.parallel.", "loop.log.")
 NUM_STEPS = "loop.num_steps"
+SIZES = "samples of each source"  # in the settings of a run: the order of samples depends on them
+MAX_TEXTS = 10_000_000  # of a source, that a tokenizer is learned from
 SETTINGS_NAME = "settings.json"
 PATIENCE = timedelta(hours=2)  # with other processes
 
@@ -67,8 +70,8 @@ def main() -> int:
 
 
 def _train(config: TrainConfig, device: torch.device) -> int:
-    output, counted = Path(config.output), bool(config.loop.num_epochs or config.loop.num_samples)
-    _check_same_settings(config, output, but=NUM_STEPS if counted else None)
+    output = Path(config.output)
+    by_first(lambda: _check_same_settings(config, output))
     _check_init_is_given(config)
     torch.manual_seed(config.loop.seed)  # of all new weights, an adaptor's on top of init's too
     init = _load_init(config)
@@ -77,7 +80,8 @@ def _train(config: TrainConfig, device: torch.device) -> int:
     model, tokenizer = (init.model, init.tokenizer) if init else _new_model(config, sources)
     stream = _open_stream(config, sources, tokenizer, max_length=model.config.text.context_length)
     config.loop.num_steps = len(stream)
-    _check_same_settings(config, output)  # that number may come of the data
+    sizes = [len(source) for source in sources]
+    by_first(lambda: _check_same_settings(config, output, sizes=sizes))
     check(model, config.loop.compute)
     state = TrainingState(
         model,
@@ -95,9 +99,8 @@ def _train(config: TrainConfig, device: torch.device) -> int:
     if config.data.token_cache is not None:
         _check_token_cache(config, state)
     evaluate = open_evaluations(config, device, trained_on=state.about.trained_on)
-    wait_for_all()  # all have looked at the settings of the run before
     with locked(output):
-        by_first(lambda: _write_settings(config, output))
+        by_first(lambda: _write_settings(config, output, sizes))
         if rank() == 0:
             print(_summary(config, sources, state, init, stream), file=sys.stderr)
         if config.data.token_cache is not None:
@@ -117,7 +120,8 @@ def _open_sources(config: TrainConfig, preprocessing: Preprocessing) -> list[Sou
         "preprocessing": preprocessing,
         "reduced_decoding": config.data.reduced_decoding,
     }
-    return [open_source(source, **shared) for source in config.data.sources]
+    # One process looks at files, which may be many and far away, for all.
+    return by_first(lambda: [open_source(source, **shared) for source in config.data.sources])
 
 
 def _open_stream(
@@ -284,7 +288,7 @@ def _load_init(config: TrainConfig) -> Checkpoint | None:
 
     Its vocabulary alone may differ from the settings' model.
     """
-    saved = saved_checkpoints(Path(config.output))
+    saved = by_first(lambda: saved_checkpoints(Path(config.output)))
     start = saved[-1] if saved else config.init  # a run that has begun needs its init no more
     if start is None:
         return None
@@ -321,23 +325,25 @@ def _read_tokenizer(config: TrainConfig) -> Tokenizer:
 
 def _learn_tokenizer(config: TrainConfig, sources: list[Source]) -> Tokenizer:
     def learn() -> str:
-        corpus = (caption for source in sources for caption in source.texts())
+        corpus = (caption for source in sources for caption in islice(source.texts(), MAX_TEXTS))
         return Tokenizer.train(corpus, vocab_size=config.model.text.vocab_size).to_json()
 
     return Tokenizer(by_first(learn))
 
 
-def _check_same_settings(config: TrainConfig, output: Path, *, but: str | None = None) -> None:
-    """A run that has begun goes on only with the settings that it began with."""
+def _check_same_settings(config: TrainConfig, output: Path, *, sizes: list[int] | None = None) -> None:
+    """A run that has begun goes on only with the settings that it began with, and the same data.
+
+    sizes: samples of each source; None before they are known, and with them the number of steps.
+    """
     if not saved_checkpoints(output):
         return
-    path = output / SETTINGS_NAME
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: the settings of this folder's run cannot be read ({error})") from error
-    for key, (was, now) in _differences(before, _plain(config)).items():
-        if key != but and not _is_free(key, config):
+    before, now = _read_settings(output), _plain(config) | {SIZES: sizes}
+    unknown = set() if sizes else {SIZES, *([NUM_STEPS] if _counts_samples(config) else [])}
+    if SIZES not in before:  # of an older version
+        unknown.add(SIZES)
+    for key, (was, now) in _differences(before, now).items():
+        if key not in unknown and not _is_free(key, config):
             raise InputError(
                 f"{output}: holds a run with {key} = {was}, not {now}; set output= to another folder"
             )
@@ -350,8 +356,22 @@ def _is_free(key: str, config: TrainConfig) -> bool:
     return key in FREE_KEYS or key.startswith(FREE_PARTS)
 
 
-def _write_settings(config: TrainConfig, output: Path) -> None:
-    write_whole(output / SETTINGS_NAME, json.dumps(_plain(config), indent=1) + "\n")
+def _counts_samples(config: TrainConfig) -> bool:
+    """Whether the number of steps comes of the data."""
+    return bool(config.loop.num_epochs or config.loop.num_samples)
+
+
+def _read_settings(output: Path) -> dict:
+    path = output / SETTINGS_NAME
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: the settings of this folder's run cannot be read ({error})") from error
+
+
+def _write_settings(config: TrainConfig, output: Path, sizes: list[int]) -> None:
+    settings = _plain(config) | {SIZES: sizes}
+    write_whole(output / SETTINGS_NAME, json.dumps(settings, indent=1) + "\n")
 
 
 def _plain(config: TrainConfig | CoCaConfig) -> dict:

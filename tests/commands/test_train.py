@@ -302,6 +302,18 @@ def test_a_clip_cut_short(copied_root, tmp_path, capsys, num_workers):
     assert [line["step"] for line in read_log(tmp_path / "run")] == list(range(8))
 
 
+def test_data_that_has_grown_is_other_data(copied_root, tmp_path, capsys):
+    """The order of samples depends on their number: a run would see some twice and others never."""
+    arguments = mixed_arguments(copied_root, tmp_path / "run")
+    assert call(main, *arguments) == 0
+    manifest = copied_root / "clips" / "pack1.jsonl"
+    manifest.write_text(manifest.read_text() * 2)
+    found = refusal(main, *arguments, capsys=capsys)
+    assert found.startswith(
+        f"{tmp_path / 'run'}: holds a run with samples of each source = [4, 8], not [8, 8]"
+    )
+
+
 def test_more_samples_a_batch_than_there_are(emoji_root, tmp_path, capsys):
     arguments = training_arguments(tmp_path / "run", pictures_source(emoji_root, batch_size=9))
     found = refusal(main, *arguments, capsys=capsys)
