@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/.installed
 	$(BIN)/python tools/demo.py
 
+# Two workers, a file of tests at a time: most wait for processes that start, or are of one thread.
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,5 +1,6 @@
 """Several gloo processes on this machine. What they are to do must be in a module that they can import."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def start(work: Callable, *arguments: Any, num_processes: int) -> None:
 
 def _join(rank: int, meeting: str, works: tuple[Callable[[int], None], ...], num_processes: int) -> None:
     torch.set_num_threads(1)
+    # The server that forks may have been started by a pool of workers, which no signal may interrupt.
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=num_processes)
     for work in works:
         work(rank)

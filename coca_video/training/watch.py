@@ -76,9 +76,8 @@ class Watch:
     ) -> None:
         """Writes a refused step down; all processes call, the first one writes.
 
-        keys: of all samples of the batch, known to the first. Raises InputError if the run is to end: a diverged
-        run ends before its weights replace the last good checkpoint.
-        checkpoint.
+        keys: of all samples of the batch, known to the first. Raises InputError if the run is to end: before
+            its weights replace the last good checkpoint.
         """
         by_first(lambda: _write_down(folder / BAD_STEPS_NAME, step, reason, figures, keys))
         found = f"loss {figures['loss']}, gradient norm {figures['gradient_norm']}"

@@ -187,6 +187,7 @@ def preempt(output: Path) -> None:
         os.kill(int(task), signal.SIGUSR1)
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_preemption(cluster, emoji_root, tmp_path, monkeypatch, capsys):
     """By two processes: bit for bit the run that nobody interrupted."""
     outputs = [tmp_path / "preempted", tmp_path / "unbroken"]

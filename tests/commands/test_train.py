@@ -387,7 +387,7 @@ def test_tokens_that_would_not_stay_the_same(image_run, emoji_root, tmp_path, ca
 def test_signals_and_the_same_command_again(emoji_root, tmp_path):
     """The terminal's Ctrl-C reaches the workers too, for it goes to the whole group of processes; and so may
     a scheduler's signal."""
-    output, num_steps = tmp_path / "run", 80
+    output, num_steps = tmp_path / "run", 40
     arguments = [*mixed_arguments(emoji_root, output), f"loop.num_steps={num_steps}", "data.num_workers=1"]
     command = [sys.executable, str(ROOT / "tools" / "train.py"), *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -6,11 +6,17 @@ from processes import in_processes, start
 from coca_video.training.compute import Precision
 
 
+class Plain(dict):
+    """By the case's name: one process, one pass; made when it is asked for."""
+
+    def __missing__(self, case: str) -> Outcome:
+        self[case] = train(next(plain_of(each) for each in cases() if str(plain_of(each)) == case))
+        return self[case]
+
+
 @pytest.fixture(scope="module")
-def plain() -> dict[str, Outcome]:
-    """One process, one pass."""
-    each = {str(plain_of(case)): plain_of(case) for case in cases()}
-    return {name: train(case) for name, case in each.items()}
+def plain() -> Plain:
+    return Plain()
 
 
 def some_of(numbers: list[int]) -> list[Case]:
@@ -22,8 +28,8 @@ def some_of(numbers: list[int]) -> list[Case]:
 @pytest.mark.parametrize(
     ("num", "some"),
     [
-        (2, some_of([0, 3, 5, 6, 10, 12, 15])),
-        (4, some_of([2, 5])),
+        (2, some_of([3, 4, 6, 10, 12])),
+        (4, some_of([7])),
         pytest.param(2, cases(), marks=pytest.mark.slow),
         pytest.param(4, cases(), marks=pytest.mark.slow),
     ],

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.multiprocessing
+from processes import start
 from steps import batch, distributed_steps
 from tiny import POOLERS, coca, coca_config, image_config, name, shaken, temporal_config, text_config
 from torch import nn
@@ -246,4 +247,4 @@ def test_the_first_share_is_a_share(share):
 
 def test_distributed_steps_with_a_loss_of_weight_zero(tmp_path):
     arguments = (str(tmp_path / "meeting"), [LOSSES["caption"], LOSSES["contrast"]])
-    torch.multiprocessing.spawn(distributed_steps, args=arguments, nprocs=2)
+    start(distributed_steps, *arguments, num_processes=2)
