@@ -12,7 +12,8 @@ from torch import Tensor
 from coca_video.checkpoint import load_checkpoint, saved_checkpoints
 from coca_video.cli import load_config
 from coca_video.config import TrainConfig
-from coca_video.data.loader import BatchStream, open_source
+from coca_video.data.loader import BatchStream
+from coca_video.data.sources import open_source
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.models.coca import CoCa
 from coca_video.ops.distributed import num_processes, rank

@@ -18,15 +18,8 @@ from coca_video.benchmarks.measure import check_memory_is_told, resident_by_proc
 from coca_video.benchmarks.pictures import write_pictures
 from coca_video.benchmarks.report import MB, Result
 from coca_video.cli import load_option
-from coca_video.data.loader import (
-    BatchStream,
-    DataConfig,
-    Kind,
-    Source,
-    SourceConfig,
-    open_source,
-    training_batches,
-)
+from coca_video.data.loader import BatchStream, DataConfig, training_batches
+from coca_video.data.sources import Kind, Source, SourceConfig, open_source
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.errors import InputError
 from coca_video.models.coca import CoCa, CoCaConfig

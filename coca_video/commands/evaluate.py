@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from coca_video.config import EvaluateConfig
 from coca_video.errors import InputError
 from coca_video.evaluation.benchmark import evaluate_benchmark, is_complete
 from coca_video.evaluation.open_clip_subject import PREFIX, load_open_clip_subject
+from coca_video.evaluation.results import each_figure
 from coca_video.evaluation.subject import CocaSubject, Subject
 from coca_video.loading import load
 from coca_video.ops.distributed import joined
@@ -75,7 +75,10 @@ def summary(result: dict) -> str:
 
 def _figures(figures: dict[str, dict], readings: list[str], *, suffix: str = "") -> list[str]:
     """A line a figure, a column a reading."""
-    flat = {reading: dict(_flat(each)) for reading, each in figures.items()}
+    flat = {
+        reading: {_named(names): value for names, value in each_figure(of_reading)}
+        for reading, of_reading in figures.items()
+    }
     names = dict.fromkeys(name for each in flat.values() for name in each)
     return [
         f"  {name + suffix:42}"
@@ -86,12 +89,9 @@ def _figures(figures: dict[str, dict], readings: list[str], *, suffix: str = "")
     ]
 
 
-def _flat(figures: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name.replace('_', ' ')} ")
-        else:
-            yield prefix + name, value
+def _named(names: tuple[str, ...]) -> str:
+    *groups, name = names
+    return " ".join([*(group.replace("_", " ") for group in groups), name])
 
 
 def _shown(value: float) -> str:

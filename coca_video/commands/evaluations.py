@@ -15,6 +15,7 @@ from coca_video.evaluation.benchmark import (
     check_records,
     evaluate_benchmark,
 )
+from coca_video.evaluation.results import each_figure
 from coca_video.evaluation.subject import CocaSubject
 from coca_video.loading import load
 from coca_video.training.loop import Evaluation
@@ -93,12 +94,5 @@ def _figures(name: str, outcome: Outcome) -> Iterator[tuple[str, float]]:
     lead = outcome.result["protocol"]["reading"]
     for task, found in outcome.result["tasks"].items():
         if lead in found["figures"]:  # no captions are written from a mean of frames
-            yield from _flat(found["figures"][lead], f"{name}/{task}")
-
-
-def _flat(figures: dict, prefix: str) -> Iterator[tuple[str, float]]:
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}/{name}")
-        else:
-            yield f"{prefix}/{name}", value
+            for names, value in each_figure(found["figures"][lead], name, task):
+                yield "/".join(names), value

@@ -110,7 +110,7 @@ def _run(config: TrainConfig, settings: PlanSettings) -> Run:
 def _phases(config: TrainConfig, settings: PlanSettings) -> list[Phase]:
     """Those of the tuning regime, each with the batches that it reads; nothing of the data is opened."""
     loop, batches = config.loop, _batches(config, settings)
-    num_steps = _num_steps(config, batches)
+    num_steps = _num_steps(config)
     reached = reached_parameters(_shallow(config.model), loop.loss)
     phases = []
     for phase in plan_phases(config.model, loop.tuning, num_steps=num_steps, reached=reached):
@@ -129,14 +129,14 @@ def _shallow(model: CoCaConfig) -> CoCaConfig:
     )
 
 
-def _num_steps(config: TrainConfig, batches: list[tuple[StepShape, float]]) -> int:
+def _num_steps(config: TrainConfig) -> int:
     loop = config.loop
     if loop.num_epochs is not None:
         hint = "how many samples there are is known to training alone; give loop.num_samples"
         raise InputError(f"loop.num_epochs={loop.num_epochs}: cannot be planned: {hint}")
     if loop.num_samples is None:
         return loop.num_steps
-    return ceil(loop.num_samples / sum(batch.num_clips * share for batch, share in batches))
+    return ceil(loop.num_samples / config.data.mean_batch_size)
 
 
 def _batches(config: TrainConfig, settings: PlanSettings) -> list[tuple[StepShape, float]]:

@@ -17,8 +17,10 @@ from coca_video.cli import load_config, pick_device
 from coca_video.commands.evaluations import open_evaluations
 from coca_video.config import TrainConfig
 from coca_video.data.bad_samples import BAD_SAMPLES_NAME, BadSample, bad_samples_of
-from coca_video.data.loader import BatchStream, Kind, Mixing, Source, SourceConfig, open_source
+from coca_video.data.loader import BatchStream
+from coca_video.data.mixing import Mixing
 from coca_video.data.sampling import Sampling
+from coca_video.data.sources import Kind, Source, SourceConfig, open_source
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Augmentation, Preprocessing
 from coca_video.errors import InputError
@@ -130,7 +132,7 @@ def _open_stream(
     loop, data = config.loop, config.data
     num_steps = None if loop.num_epochs else loop.num_steps
     if loop.num_samples:
-        num_steps = math.ceil(loop.num_samples / _mean_batch_size(config))
+        num_steps = math.ceil(loop.num_samples / data.mean_batch_size)
     return BatchStream(
         sources,
         data.sources,
@@ -143,14 +145,6 @@ def _open_stream(
         rank=rank(),
         num_ranks=num_processes(),
     )
-
-
-def _mean_batch_size(config: TrainConfig) -> float:
-    sizes = [source.batch_size for source in config.data.sources]
-    if config.data.mixing is Mixing.together:
-        return sum(sizes)
-    weights = [source.weight for source in config.data.sources]
-    return sum(size * weight for size, weight in zip(sizes, weights)) / sum(weights)
 
 
 def _phases(config: LoopConfig, model: CoCaConfig) -> list[Phase]:

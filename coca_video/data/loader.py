@@ -18,38 +18,14 @@ from coca_video.data.order import Order
 from coca_video.data.samples import Batch, Sample, collate
 from coca_video.data.sources import (
     Bucket,
-    Clips,
-    FrameChoice,
-    Kind,
-    Pictures,
-    Shards,
     Source,
     SourceConfig,
-    open_source,
     shuffle_window,
 )
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.data.workers import Failure, run_killable
 from coca_video.errors import InputError
-
-__all__ = [
-    "Batch",
-    "BatchStream",
-    "Bucket",
-    "Clips",
-    "DataConfig",
-    "FrameChoice",
-    "Kind",
-    "Mixing",
-    "Pictures",
-    "Shards",
-    "Source",
-    "SourceConfig",
-    "open_source",
-    "training_batches",
-]
-
 
 ROWS_A_TIMEOUT = 64  # samples of a share
 
@@ -80,6 +56,15 @@ class DataConfig:
         if self.mixing is Mixing.together and any(source.weight != 1 for source in self.sources):
             weights = ", ".join(f"{source.weight:g}" for source in self.sources)
             raise ValueError(f"the sources' weights {weights} need mixing=alternating, got mixing=together")
+
+    @property
+    def mean_batch_size(self) -> float:
+        """Samples of a batch of all processes, over many of them."""
+        sizes = [source.batch_size for source in self.sources]
+        if self.mixing is Mixing.together:
+            return sum(sizes)
+        weights = [source.weight for source in self.sources]
+        return sum(size * weight for size, weight in zip(sizes, weights)) / sum(weights)
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,14 @@ from coca_video.data.video import VideoReader
 from coca_video.errors import InputError
 
 
-def record_frames(
-    record: ShardRecord, choose: Callable[[int], list[int]], *, shorter_side: int | None = None
+def shard_frames(
+    record: ShardRecord, choose: Callable[[int, float], list[int]], *, shorter_side: int | None = None
 ) -> Tensor:
-    """The frames that `choose` takes of a video's number of them, or the picture: uint8 't c h w'.
+    """The frames that `choose` takes of a video's number of them and its seconds, or the picture: uint8
+    't c h w'.
 
     shorter_side: see VideoReader; pictures keep their size. Raises InputError, naming shard and key.
     """
-    return timed_frames(record, lambda num_frames, seconds: choose(num_frames), shorter_side=shorter_side)
-
-
-def timed_frames(
-    record: ShardRecord, choose: Callable[[int, float], list[int]], *, shorter_side: int | None = None
-) -> Tensor:
-    """As `record_frames`; `choose` learns beside the number of frames how many seconds they last."""
     if not record.is_video:
         return read_picture(record.encoded, name=record.name)
     with _as_file(record.encoded, suffix=record.suffix) as path:

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -21,7 +21,7 @@ from coca_video.data.pictures import is_picture
 from coca_video.data.remote import is_remote
 from coca_video.data.samples import Sample
 from coca_video.data.sampling import Sampling, sample_frames
-from coca_video.data.shard_frames import timed_frames as shard_frames
+from coca_video.data.shard_frames import shard_frames
 from coca_video.data.shard_records import VIDEOS, ShardRecord
 from coca_video.data.shards import ShardSet
 from coca_video.data.transforms import Preprocessing
@@ -119,13 +119,18 @@ class FrameChoice:
         return own | ({} if rate is None else {"frames_per_second": rate})
 
 
+Choose = Callable[[int, float], list[int]]
+
+
 class Source:
     """A finite set of samples, one a record."""
 
     path: str  # as the settings name it
     frame_size: int
     preprocessing: Preprocessing
+    choice: FrameChoice
     captions: Captions = Captions()
+    reduced_decoding: bool = False
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -186,6 +191,12 @@ class Source:
         return self.frames_of(self.record(index), rng)
 
     def frames_of(self, record: Record, rng: random.Random | None) -> Tensor:
+        shorter_side = self.frame_size if self.reduced_decoding else None
+        frames = self.read(record, partial(self.choice.choose, rng=rng), shorter_side=shorter_side)
+        return self.preprocessing.resized(frames, size=self.frame_size)
+
+    def read(self, record: Record, choose: Choose, *, shorter_side: int | None) -> Tensor:
+        """The frames that `choose` takes of a video's number of them and its seconds, or the picture."""
         raise NotImplementedError
 
     def is_video(self, index: int) -> bool:
@@ -199,6 +210,14 @@ class Source:
 
     def origin(self, index: int) -> dict[str, Any]:
         """All that `frames` without `rng` depend on, in JSON's terms; nothing is decoded."""
+        how = self.choice.origin() | {"reduced_decoding": self.reduced_decoding}
+        return self._resizing() | self.version(index) | how
+
+    def version(self, index: int) -> dict[str, Any]:
+        """The file that `frames` are read from, and its state, in JSON's terms."""
+        raise NotImplementedError
+
+    def _resizing(self) -> dict[str, Any]:
         return {"frame_size": self.frame_size, "preprocessing": asdict(self.preprocessing)}
 
 
@@ -256,14 +275,11 @@ class Shards(Source):
     def is_video(self, index: int) -> bool:
         return self.set.suffix(index) in VIDEOS
 
-    def frames_of(self, record: ShardRecord, rng: random.Random | None) -> Tensor:
-        shorter_side = self.frame_size if self.reduced_decoding else None
-        frames = shard_frames(record, partial(self.choice.choose, rng=rng), shorter_side=shorter_side)
-        return self.preprocessing.resized(frames, size=self.frame_size)
+    def read(self, record: ShardRecord, choose: Choose, *, shorter_side: int | None) -> Tensor:
+        return shard_frames(record, choose, shorter_side=shorter_side)
 
-    def origin(self, index: int) -> dict[str, Any]:
-        reading = self.choice.origin() | {"reduced_decoding": self.reduced_decoding}
-        return super().origin(index) | self.set.version(index) | reading
+    def version(self, index: int) -> dict[str, Any]:
+        return self.set.version(index)
 
 
 class Pictures(Shards):
@@ -288,7 +304,7 @@ class Pictures(Shards):
     def origin(self, index: int) -> dict[str, Any]:
         """The picture itself, wherever it lies."""
         digest = hashlib.sha256(self.record(index).encoded).hexdigest()
-        return Source.origin(self, index) | {"picture": digest}
+        return self._resizing() | {"picture": digest}
 
 
 class Clips(Source):
@@ -342,14 +358,11 @@ class Clips(Source):
     def is_video(self, index: int) -> bool:
         return not is_picture(self.records[index].path)
 
-    def frames_of(self, record: ClipRecord, rng: random.Random | None) -> Tensor:
-        shorter_side = self.frame_size if self.reduced_decoding else None
-        frames = timed_frames(record, partial(self.choice.choose, rng=rng), shorter_side=shorter_side)
-        return self.preprocessing.resized(frames, size=self.frame_size)
+    def read(self, record: ClipRecord, choose: Choose, *, shorter_side: int | None) -> Tensor:
+        return timed_frames(record, choose, shorter_side=shorter_side)
 
-    def origin(self, index: int) -> dict[str, Any]:
-        reading = self.choice.origin() | {"reduced_decoding": self.reduced_decoding}
-        return super().origin(index) | record_origin(self.records[index]) | reading
+    def version(self, index: int) -> dict[str, Any]:
+        return record_origin(self.records[index])
 
 
 def _seconds(record: ClipRecord) -> float | None:

@@ -9,8 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from coca_video.checkpoint import Checkpoint
-from coca_video.data.loader import Source
 from coca_video.data.samples import pad_frames
+from coca_video.data.sources import Source
 from coca_video.data.token_cache import CachedSource, TokenCache, encode_source, encoder_hash
 from coca_video.models.coca import CoCa
 from coca_video.models.text_decoder import Memory

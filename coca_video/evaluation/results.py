@@ -1,7 +1,7 @@
 """Results as evaluations leave them: finding, reading and checking result.json."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,15 @@ def look_up(content: Any, key: str) -> Any:
     for part in key.split("."):
         content = content[part]
     return content
+
+
+def each_figure(figures: dict, *within: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Those of a task, however deep, each with the names that lead to it."""
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from each_figure(value, *within, name)
+        else:
+            yield (*within, name), value
 
 
 def find_results(paths: Iterable[Path]) -> tuple[list[Result], list[str]]:

@@ -7,7 +7,7 @@ from videos import seen
 
 from coca_video.commands.pack import main
 from coca_video.data.manifest import ClipRecord, write_manifest
-from coca_video.data.shard_frames import record_frames
+from coca_video.data.shard_frames import shard_frames
 from coca_video.data.shard_index import format_idx, index_tar
 from coca_video.data.shards import ShardSet
 
@@ -35,8 +35,8 @@ def test_a_manifest_becomes_shards(manifest, tmp_path, capsys):
     assert [record.texts for record in found] == [["a video", "ü"], ["a picture"], ["the same video"]]
     assert found[0].labels == {"action": "jump", "id": "v1"} and found[1].labels == {}
     assert [record.duration for record in found] == [pytest.approx(4.0), None, pytest.approx(4.0)]
-    assert seen(record_frames(found[2], lambda num_frames: [num_frames - 1])) == [39]
-    assert record_frames(found[1], lambda num_frames: [0]).shape == (1, 3, 4, 6)
+    assert seen(shard_frames(found[2], lambda num_frames, seconds: [num_frames - 1])) == [39]
+    assert shard_frames(found[1], lambda num_frames, seconds: [0]).shape == (1, 3, 4, 6)
     names = ["x-000000.idx", "x-000000.tar", "x-000001.idx", "x-000001.tar"]
     assert sorted(path.name for path in output.iterdir()) == names
     assert (output / names[0]).read_text() == format_idx(index_tar(output / names[1]))

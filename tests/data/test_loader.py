@@ -10,21 +10,13 @@ from videos import coloured_frames, save_video, seen
 
 from coca_video.data.bad_samples import BadSample
 from coca_video.data.captions import Captions
-from coca_video.data.loader import (
-    BatchStream,
-    Bucket,
-    DataConfig,
-    Kind,
-    Mixing,
-    SourceConfig,
-    _timeouts,
-    open_source,
-    training_batches,
-)
+from coca_video.data.loader import BatchStream, DataConfig, _timeouts, training_batches
 from coca_video.data.manifest import ClipRecord, write_manifest
+from coca_video.data.mixing import Mixing
 from coca_video.data.samples import Batch
 from coca_video.data.sampling import Sampling
 from coca_video.data.shards import PictureRecord, write_shards
+from coca_video.data.sources import Bucket, Kind, SourceConfig, open_source
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.errors import InputError

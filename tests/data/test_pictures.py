@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from coca_video.data.loader import Pictures
 from coca_video.data.pictures import is_picture, read_picture
 from coca_video.data.shards import PictureRecord, write_shards
+from coca_video.data.sources import Pictures
 from coca_video.data.transforms import Preprocessing
 from coca_video.errors import InputError
 

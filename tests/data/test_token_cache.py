@@ -11,11 +11,11 @@ from torchvision.io import encode_png
 from videos import coloured_frames, save_video
 
 from coca_video.data.bad_samples import Unreadable
-from coca_video.data.loader import Kind, Source, SourceConfig, open_source
 from coca_video.data.manifest import ClipRecord, write_manifest
 from coca_video.data.samples import collate
 from coca_video.data.sampling import Sampling
 from coca_video.data.shards import PictureRecord, write_shards
+from coca_video.data.sources import Kind, Source, SourceConfig, open_source
 from coca_video.data.token_cache import TokenCache, encode_source, encoder_hash
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from videos import coloured_frames
 
 from coca_video.checkpoint import Checkpoint, load_checkpoint
-from coca_video.data.loader import Clips, Pictures, Source
 from coca_video.data.samples import Sample
 from coca_video.data.sampling import Sampling
+from coca_video.data.sources import Clips, Pictures, Source
 from coca_video.evaluation.embedding import ClipFeatures, cached_source, encode_clips, encode_texts
 from coca_video.models.adaptors import Adaptor, TemporalConfig
 from coca_video.models.text_decoder import Memory
