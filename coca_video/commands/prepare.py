@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coca_video.cli import CONFIGS
-from coca_video.data.benchmarks import emoji
+from coca_video.data.benchmarks import emoji, shapes
 from coca_video.data.benchmarks.catalogue import SETS
 from coca_video.data.benchmarks.listing import Files, PublicSet
 from coca_video.data.benchmarks.preparing import prepare, summary
@@ -16,6 +16,9 @@ def main() -> None:
     arguments = _parser().parse_args()
     if arguments.dataset == "emoji":
         print("\n".join(emoji.prepare(arguments.root, packs=arguments.packs)))
+        return
+    if arguments.dataset == "shapes":
+        print("\n".join(shapes.prepare(arguments.root, _shapes_config(arguments))))
         return
     public_set, root = SETS[arguments.dataset], arguments.root
     media = arguments.media or root
@@ -40,9 +43,28 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--root", type=Path, default=Path("data/emoji"), help="default: %(default)s")
     packs = "animation packs, 3 is the test set; default: %(default)s"
     options.add_argument("--packs", type=int, nargs="+", default=[1, 3], help=packs)
+    _add_shapes(datasets)
     for public_set in SETS.values():
         _add_options(datasets, public_set)
     return parser
+
+
+def _add_shapes(datasets: argparse._SubParsersAction) -> None:
+    options = datasets.add_parser("shapes", help="drawn: shapes with captions, questions and statements")
+    options.add_argument("--root", type=Path, default=Path("data/shapes"), help="default: %(default)s")
+    options.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    options.add_argument(
+        "--size", type=int, default=shapes.ShapesConfig().size, help="in pixels; default: %(default)s"
+    )
+    for split, number in shapes.NUM_PICTURES.items():
+        options.add_argument(
+            f"--num-{split}", type=int, default=number, help="pictures; default: %(default)s"
+        )
+
+
+def _shapes_config(arguments: argparse.Namespace) -> shapes.ShapesConfig:
+    num_pictures = {split: getattr(arguments, f"num_{split}") for split in shapes.NUM_PICTURES}
+    return shapes.ShapesConfig(arguments.seed, num_pictures, arguments.size)
 
 
 def _add_options(datasets: argparse._SubParsersAction, public_set: PublicSet) -> None:
