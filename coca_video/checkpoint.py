@@ -27,6 +27,7 @@ from coca_video.models.coca import CoCa, CoCaConfig, build_adaptor
 FORMAT = 2
 TEMPORARY = ".tmp"  # ends the name of a folder that is being written or removed
 TEMPORAL = "temporal."  # how the names of the adaptor's weights begin
+TASK_HEAD = "task_head."  # and those of what a task has added
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Checkpoint:
     trained_on: list[str]  # the data sets these weights have seen
     path: Path  # its folder, or another package's file of weights
     new_weights: list[str] = field(default_factory=list)  # not in the file, as at the start of training
+    task: dict[str, Any] | None = None  # what the model was taught beside CoCa (`tasks.catalogue.task_of`)
+    task_weights: dict[str, Tensor] = field(default_factory=dict)  # of its head, by their names in it
 
     def __post_init__(self) -> None:
         found, wanted = self.tokenizer.vocab_size, self.model.config.text.vocab_size
@@ -60,6 +63,7 @@ class About:
     tokenizer: Tokenizer
     preprocessing: Preprocessing
     trained_on: list[str]
+    task: dict[str, Any] | None = None  # `Task.describe`, where the weights hold a task's head
 
 
 def save_checkpoint(
@@ -96,6 +100,8 @@ def write_weights(folder: Path, weights: dict[str, Tensor], about: About) -> Non
         "preprocessing": asdict(about.preprocessing),
         "trained_on": about.trained_on,
     }
+    if about.task is not None:
+        description["task"] = about.task
     (folder / "config.json").write_text(json.dumps(description, indent=1))
     (folder / "tokenizer.json").write_text(about.tokenizer.to_json(), encoding="utf-8")
     for name in ("weights.safetensors", "config.json", "tokenizer.json"):
@@ -129,15 +135,16 @@ def load_checkpoint(
 ) -> Checkpoint:
     """The model (in eval mode), tokenizer and preprocessing of a checkpoint, or of a run's newest checkpoint.
 
-    temporal and image_size: see `build_model`.
+    temporal and image_size: see `build_model`. A task's head is beside the model (`tasks.catalogue.task_of`).
     Raises InputError, naming the file, where the folder is no checkpoint or its weights are another model's.
     """
     path = find_checkpoint(Path(path))
-    config, preprocessing, trained_on = _read_description(path / "config.json")
+    config, preprocessing, trained_on, task = _read_description(path / "config.json")
     file = path / "weights.safetensors"
-    model, new = build_model(config, _read_weights(file), file, temporal=temporal, image_size=image_size)
+    weights, of_task = _without_head(_read_weights(file))
+    model, new = build_model(config, weights, file, temporal=temporal, image_size=image_size)
     tokenizer = Tokenizer.load(path / "tokenizer.json")
-    return Checkpoint(model, tokenizer, preprocessing, trained_on, path, new)
+    return Checkpoint(model, tokenizer, preprocessing, trained_on, path, new, task, of_task)
 
 
 def build_model(
@@ -191,13 +198,16 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def _read_description(path: Path) -> tuple[CoCaConfig, Preprocessing, list[str]]:
+def _read_description(path: Path) -> tuple[CoCaConfig, Preprocessing, list[str], dict[str, Any] | None]:
     try:
         description = json.loads(path.read_text())
         if description["format"] != FORMAT:
             raise ValueError(f"format {description['format']}, this version reads {FORMAT}")
         model = _dataclass(CoCaConfig, description["model"])
-        return model, _dataclass(Preprocessing, description["preprocessing"]), description["trained_on"]
+        preprocessing = _dataclass(Preprocessing, description["preprocessing"])
+        if "name" not in (task := description.get("task", {"name": ""})):
+            raise ValueError("its task has no name")
+        return model, preprocessing, description["trained_on"], task if task["name"] else None
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path}: not a coca_video checkpoint's config ({error})") from error
 
@@ -222,6 +232,12 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: cannot be read as weights ({error})") from error
+
+
+def _without_head(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """CoCa's weights, and those of a task's head by their names in it."""
+    own = {name: weight for name, weight in weights.items() if not name.startswith(TASK_HEAD)}
+    return own, {name.removeprefix(TASK_HEAD): weights[name] for name in weights.keys() - own.keys()}
 
 
 def _with_weights(config: CoCaConfig, weights: dict[str, Tensor], path: Path) -> CoCa:

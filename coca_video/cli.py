@@ -4,9 +4,10 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -33,12 +34,24 @@ _BESIDE_PACKAGE = Path(__file__).parent.parent / "configs"  # a checkout
 CONFIGS = _BESIDE_PACKAGE if _BESIDE_PACKAGE.exists() else Path(__file__).parent / "configs"  # a wheel
 
 
-def load_config(kind: type[Config], name: str, overrides: list[str]) -> Config:
+def load_config(
+    kind: type[Config],
+    name: str,
+    overrides: list[str],
+    *,
+    options: Mapping[str, Mapping[str, type]] = MappingProxyType({}),
+) -> Config:
     """configs/{name}.yaml with `overrides` ("key=value", "group=option"), as a checked `kind`.
 
+    options: of groups whose options are dataclasses with their defaults, not files: by group, then name.
     Raises InputError, naming the key, for a key or value that `kind` does not have or allow.
     """
-    ConfigStore.instance().store(name=f"{name}_schema", node=kind)
+    store = ConfigStore.instance()
+    store.store(name=f"{name}_schema", node=kind)
+    for group, of_group in options.items():
+        store.repo.pop(group, None)  # those of a call before
+        for option, node in of_group.items():
+            store.store(group=group, name=option, node=node)
     _refuse_options(overrides)
     try:
         with initialize_config_dir(version_base=None, config_dir=str(CONFIGS)):
@@ -117,6 +130,9 @@ def _about_key(error: OmegaConfBaseException) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: is missing; give {error.full_key}=VALUE"
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
+        if not is_dataclass(error.object_type):  # of what there is none
+            group = error.full_key.rpartition(".")[0]
+            return f"{error.full_key}: there is no {group} that could have it; {_choices(group)}"
         known = [field.name for field in fields(error.object_type)]
         near = difflib.get_close_matches(error.key, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(known)}"
@@ -139,9 +155,10 @@ def _no_such(group: str, option: str) -> str:
 
 
 def _choices(group: str) -> str:
-    folder = CONFIGS / group
-    options = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-    return f"the choices are {', '.join(options)}"
+    folder, stored = CONFIGS / group, ConfigStore.instance().repo.get(group, {})
+    options = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}
+    options |= {name.removesuffix(".yaml") for name in stored if isinstance(stored, dict)}
+    return f"the choices are {', '.join(sorted(options))}"
 
 
 def pick_device(name: str) -> torch.device:

@@ -3,6 +3,8 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,7 +63,7 @@ NO_SETTING = "settings are written key=value; a value with = or , needs quotes: 
         (
             "steps=3",
             "steps: there is no such key; "
-            "allowed are data, output, model, loop, init, tokenizer, device, evaluations",
+            "allowed are data, output, model, loop, init, tokenizer, device, evaluations, task",
         ),
         (
             "data.sources=[{kind: clips, path: x, batchsize: 3}]",
@@ -101,7 +103,7 @@ def test_an_unknown_recipe(recipe):
 
 
 def test_no_recipe():
-    assert message().startswith("recipe= is missing; the choices are emoji/image, ")
+    assert message().startswith("recipe= is missing; the choices are emoji/")
 
 
 def test_an_unknown_model():
@@ -198,7 +200,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     [
         ("- 3", "expected settings, as in key: value, got [3]"),
         ("manifest: [", "while parsing a flow node"),
-        ("manifest: x", "classification, retrieval or captioning must be given, got none of them"),
+        ("manifest: x", "classification, retrieval, captioning or head must be given, got none of them"),
         ("retrieval: {}", "manifest: is missing; give manifest=VALUE"),
         ("manifest: x\nretreival: {}", "retreival: there is no such key; did you mean retrieval?"),
         (None, "cannot read this file (No such file or directory)"),
@@ -213,3 +215,24 @@ def test_an_option_in_a_file_of_one_s_own(tmp_path, text, expected):
     assert str(caught.value).startswith(f"{path}: {expected}")
     path.write_text("manifest: x\nretrieval: {}")
     assert cli.load_option(BenchmarkConfig, "evaluate", str(path)).manifest == "x"
+
+
+@dataclass
+class Own:
+    size: int = 3
+
+
+def test_options_that_are_dataclasses():
+    """By their names, beside the group's files; their keys are checked as a file's are."""
+    load = partial(cli.load_config, TrainConfig, "train", options={"task": {"own": Own}})
+    assert load([RECIPE]).task is None
+    assert load([RECIPE, "task=own", "task.size=4"]).task == Own(4)
+    for changes, expected in (
+        (["task=own", "task.sise=4"], "task.sise: there is no such key; did you mean size?"),
+        (["task=own", "task.size=x"], "task.size: Value 'x' of type 'str' could not be converted to Integer"),
+        (["task=other"], "task=other: there is no such task; the choices are own"),
+        (["task.size=4"], "task.size: there is no task that could have it; the choices are own"),
+    ):
+        with pytest.raises(InputError) as caught:
+            load([RECIPE, *changes])
+        assert str(caught.value) == expected

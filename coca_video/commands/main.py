@@ -9,12 +9,14 @@ COMMANDS = {
     "submit": "train as a job of a cluster (SLURM), which goes on after preemption and time limits",
     "plan": "which settings of a recipe fit some accelerators; hours and cost",
     "evaluate": "a checkpoint's figures on a benchmark",
+    "probe": "what a frozen encoder knows: attentional, linear and k-NN classifiers on its features",
     "report": "one table out of many results, published figures beside them",
     "caption": "what a video shows, as a whole and frame by frame",
     "prepare": "a public data set, or one's own, as manifests; what is missing",
     "pack": "the videos and pictures of a manifest as WebDataset shards",
     "scan": "find the videos that cannot be decoded whole",
     "convert": "open_clip checkpoints, in and out",
+    "interpolate": "a checkpoint between two others, say before and after fine-tuning",
     "benchmark": "measure speed and memory",
 }
 

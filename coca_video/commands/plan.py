@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass, fields, replace
 from math import ceil
 
-from coca_video.cli import PARTIAL, load_config
+from coca_video.cli import PARTIAL
+from coca_video.commands.task_runs import load_train_config
 from coca_video.config import TrainConfig
 from coca_video.data.mixing import Mixing
 from coca_video.data.sources import SourceConfig
@@ -51,7 +52,9 @@ KINDS = {field.name: int if field.name == "devices" else float for field in fiel
 def main() -> int:
     args = _parser().parse_args()
     settings, others = _separated(args.settings)
-    config = load_config(TrainConfig, "train", others)
+    config = load_train_config(others)
+    if config.task:
+        raise InputError(f"task={config.task.name}: only CoCa's own losses are planned for")
     try:
         plan = make_plan(_run(config, settings), _cluster(config, settings))
     except InputError:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from coca_video.cli import load_config, load_launcher
+from coca_video.commands.task_runs import load_train_config
 from coca_video.commands.train import main as train_main
-from coca_video.config import TrainConfig
 from coca_video.errors import InputError
 
 FOLDER_NAME = "jobs"  # in the run's folder
@@ -80,7 +80,7 @@ class SubmitConfig:
 def main() -> int:
     of_cluster, of_training = split(sys.argv[1:])
     config = load_config(SubmitConfig, "submit", of_cluster).cluster
-    train_config = load_config(TrainConfig, "train", of_training)  # a mistake is found before the queue
+    train_config = load_train_config(of_training)  # a mistake is found before the queue
     _check_slurm_is_here(config)
     try:
         from coca_video.commands import cluster

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import islice
@@ -12,11 +13,13 @@ from typing import NoReturn
 
 import torch
 
-from coca_video.checkpoint import Checkpoint, saved_checkpoints
-from coca_video.cli import load_config, pick_device
+from coca_video.checkpoint import TASK_HEAD, Checkpoint, saved_checkpoints
+from coca_video.cli import pick_device
 from coca_video.commands.evaluations import open_evaluations
+from coca_video.commands.task_runs import begin_task, give_head, load_train_config
 from coca_video.config import TrainConfig
 from coca_video.data.bad_samples import BAD_SAMPLES_NAME, BadSample, bad_samples_of
+from coca_video.data.captions import Caption
 from coca_video.data.loader import BatchStream
 from coca_video.data.mixing import Mixing
 from coca_video.data.sampling import Sampling
@@ -29,10 +32,11 @@ from coca_video.files import write_whole
 from coca_video.loading import load
 from coca_video.models.coca import CoCa, CoCaConfig
 from coca_video.ops.distributed import by_first, joined, num_processes, rank
+from coca_video.tasks.task import Task
 from coca_video.training.compute import Accumulation, check
 from coca_video.training.loop import LoopConfig, train
 from coca_video.training.optim import GroupConfig, group_of
-from coca_video.training.regimes import Phase, Regime, plan_phases, reached_parameters
+from coca_video.training.regimes import Phase, Regime, plan_phases, reached_by_task, reached_parameters
 from coca_video.training.run_lock import locked
 from coca_video.training.signals import Ending
 from coca_video.training.state import TrainingState
@@ -64,8 +68,9 @@ SETTINGS_NAME = "settings.json"
 PATIENCE = timedelta(hours=2)  # with other processes
 
 
-def main() -> int:
-    config = load_config(TrainConfig, "train", sys.argv[1:])
+def main(own: Sequence[type[Task]] = ()) -> int:
+    """own: tasks that are not in the catalogue, by which `task=NAME` and checkpoints may call them."""
+    config = load_train_config(sys.argv[1:], own)
     device = pick_device(config.device)
     with joined(device, timeout=PATIENCE):
         return _train(config, device)
@@ -79,7 +84,9 @@ def _train(config: TrainConfig, device: torch.device) -> int:
     init = _load_init(config)
     preprocessing = init.preprocessing if init else config.data.preprocessing
     sources = _open_sources(config, preprocessing)
+    task, like = begin_task(config, sources) if config.task else (None, None)
     model, tokenizer = (init.model, init.tokenizer) if init else _new_model(config, sources)
+    head = give_head(model, task, init, goes_on=bool(saved_checkpoints(output))) if task else None
     stream = _open_stream(config, sources, tokenizer, max_length=model.config.text.context_length)
     config.loop.num_steps = len(stream)
     sizes = [len(source) for source in sources]
@@ -90,21 +97,22 @@ def _train(config: TrainConfig, device: torch.device) -> int:
         tokenizer,
         preprocessing,
         optimizer=config.loop.optimizer,
-        phases=_phases(config.loop, model.config),
+        phases=_phases(config.loop, model.config, task, like),
         ema_decay=config.loop.ema_decay,
         trained_on=_trained_on(config, init),
         device=device,
         watch=config.loop.watch,
         parallel=config.loop.parallel,
         precision=config.loop.compute.precision,
+        task=task,
     )
     if config.data.token_cache is not None:
         _check_token_cache(config, state)
-    evaluate = open_evaluations(config, device, trained_on=state.about.trained_on)
+    evaluate = open_evaluations(config, device, trained_on=state.about.trained_on, task=task)
     with locked(output):
         by_first(lambda: _write_settings(config, output, sizes))
         if rank() == 0:
-            print(_summary(config, sources, state, init, stream), file=sys.stderr)
+            print(_summary(config, sources, state, init, stream, head), file=sys.stderr)
         if config.data.token_cache is not None:
             stream.sources = _cached(config, sources, model)
         ending = train(state, stream, config.loop, config.data, output=output, evaluate=evaluate)
@@ -147,8 +155,9 @@ def _open_stream(
     )
 
 
-def _phases(config: LoopConfig, model: CoCaConfig) -> list[Phase]:
-    reached = reached_parameters(model, config.loss)
+def _phases(config: LoopConfig, model: CoCaConfig, task: Task | None, like: Caption | None) -> list[Phase]:
+    """like: what the task asks of some record."""
+    reached = reached_by_task(model, task, like) if task else reached_parameters(model, config.loss)
     phases = plan_phases(model, config.tuning, num_steps=config.num_steps, reached=reached)
     trained = {group_of(name) for phase in phases for name in phase.trained}
     if config.patch_dropout and "image_encoder" not in trained:
@@ -204,6 +213,7 @@ def _summary(
     state: TrainingState,
     init: Checkpoint | None,
     stream: BatchStream,
+    head: str | None,
 ) -> str:
     """What is about to happen: lines on the run, its processes, its phases, new weights, and its data."""
     sizes = {name: parameter.numel() for name, parameter in state.model.named_parameters()}
@@ -217,8 +227,10 @@ def _summary(
     if num_processes() > 1:
         lines.append(_division(config, stream))
     lines += [phase.summary(state.model) for phase in state.phases]
-    if init and init.new_weights:
-        lines.append(f"new weights: {_named_together(init.new_weights, state.model)}")
+    if head:
+        lines.append(head)
+    if init and (new := [name for name in init.new_weights if not name.startswith(TASK_HEAD)]):
+        lines.append(f"new weights: {_named_together(new, state.model)}")
     lines.append(_steps(config, sources, stream))
     if problems := stream.problems:
         lines.append(_cut_short(problems, Path(config.output)))
@@ -272,6 +284,8 @@ def _named_together(weights: list[str], model: CoCa) -> str:
 
 def _check_init_is_given(config: TrainConfig) -> None:
     regime = config.loop.tuning.regime
+    if regime is Regime.task_head and config.task is None:
+        raise InputError("loop.tuning.regime=task_head: there is no such head; give task=NAME")
     if config.init is None and regime is not Regime.full:
         reason = "would freeze weights that have learned nothing"
         raise InputError(f"loop.tuning.regime={regime.value} {reason}; give init=CHECKPOINT")
@@ -370,7 +384,10 @@ def _write_settings(config: TrainConfig, output: Path, sizes: list[int]) -> None
 
 def _plain(config: TrainConfig | CoCaConfig) -> dict:
     """As JSON keeps it: enums become their values."""
-    return json.loads(json.dumps(asdict(config)))
+    values = asdict(config)
+    if task := getattr(config, "task", None):
+        values["task"] = task.describe()
+    return json.loads(json.dumps(values))
 
 
 def _differences(first: dict, second: dict, *, prefix: str = "") -> dict[str, tuple]:

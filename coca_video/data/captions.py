@@ -4,6 +4,9 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle
+from typing import ClassVar, Protocol
+
+from torch import Tensor
 
 from coca_video.data.benchmarks.vocabulary import templates
 from coca_video.data.manifest import ClipRecord
@@ -17,6 +20,24 @@ Record = ShardRecord | ClipRecord
 class Caption:
     text: str
     group: str  # equal for texts that say the same: no negatives of each other
+    prompt: str = ""  # stands before the text, is read and not to be written: a question
+    target: Tensor | None = None  # what a task's head shall say, of the shape that all samples' targets have
+
+
+class Teller(Protocol):
+    """Says what a record is read with: captions, or what a task asks of it."""
+
+    is_plain: bool  # the texts are the records' own, and nothing else is said
+    num_pictures: int  # that a sample has at least
+
+    def choose(self, record: Record, rng: random.Random | None, *, name: str) -> Caption:
+        """A random one; without `rng` always the same. Raises InputError for a record without, naming it."""
+
+    def all(self, records: Iterable[Record]) -> Iterator[str]:
+        """Every text of these records, for a tokenizer to learn from. What has none is left out."""
+
+    def filler(self) -> Caption:
+        """Of no meaning, in the shape of the others."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,8 @@ class Captions:
     Without templates the text is one of the record's own, and its own group.
     """
 
+    num_pictures: ClassVar[int] = 1
+
     templates: list[str] = field(default_factory=list)
     label: str | None = None
 
@@ -33,6 +56,13 @@ class Captions:
     def of(cls, prompts: str | None, label: str | None) -> "Captions":
         """prompts: see `vocabulary.templates`, whose InputErrors these are; None: the records' own texts."""
         return cls(templates(prompts) if prompts else [], label)
+
+    @property
+    def is_plain(self) -> bool:
+        return not self.templates
+
+    def filler(self) -> Caption:
+        return Caption("a", "a")
 
     def choose(self, record: Record, rng: random.Random | None, *, name: str) -> Caption:
         """A random one; without `rng` the first. Raises InputError for a record without: `name` names it."""

@@ -9,7 +9,7 @@ those of `ClipRecord`; all but `path` and `text` may be left out.
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from coca_video.errors import InputError
@@ -36,6 +36,19 @@ class ClipRecord:
     @property
     def texts(self) -> list[str]:
         return [self.text, *self.more_texts]
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path] if self.second_path is None else [self.path, self.second_path]
+
+    @property
+    def singly(self) -> list["ClipRecord"]:
+        """The record itself; of a pair, a record of each of the two."""
+        return (
+            [self]
+            if self.second_path is None
+            else [replace(self, path=x, second_path=None) for x in self.files]
+        )
 
     @property
     def name(self) -> str:
@@ -68,6 +81,14 @@ def write_manifest(path: Path | str, records: Iterable[ClipRecord]) -> None:
     """Write a manifest under a temporary name and rename it, so that it is whole or absent."""
     path = Path(path)
     write_whole(path, "".join(_format_line(record, folder=path.parent) for record in records))
+
+
+def belongs(labels: dict[str, str], subset: str) -> bool:
+    """Whether a record of these labels is in a subset: "" is all, "label" has it, "label=value" has it so."""
+    label, equals, value = subset.partition("=")
+    if not subset:
+        return True
+    return labels.get(label) == value if equals else label in labels
 
 
 def check_labels(value: object, *, where: str) -> dict[str, str]:

@@ -20,6 +20,8 @@ class Sample:
     labels: dict[str, str] = field(default_factory=dict)
     tokens: Tensor | None = None  # float 't n d', in place of frames
     group: str | None = None  # equal for texts that say the same; None: the text itself
+    prompt: str = ""  # before the text: read, not to be written
+    target: Tensor | None = None  # what a task's head shall say
 
     def __post_init__(self) -> None:
         if (self.frames is None) == (self.tokens is None):
@@ -57,12 +59,16 @@ class Batch:
     rows: list[int] = field(default_factory=list)  # the samples' places in the batch of all processes
     bad: list[BadSample] = field(default_factory=list)  # what could not be read, and is not in the batch
     is_filler: bool = False  # one black frame where a process has no sample: its loss must not count
+    prompt_mask: Tensor | None = None  # bool 'b l': the tokens of the prompt, `begin` included; None: no task
+    targets: Tensor | None = None  # 'b ...'; None: no task
 
     def __post_init__(self) -> None:
         if (self.frames is None) == (self.tokens is None):
             raise ValueError("a batch holds either frames or tokens")
         b, t = (self.tokens if self.frames is None else self.frames).shape[:2]
         shapes = {"frame_mask": (b, t), "text_mask": tuple(self.ids.shape), "groups": (b,)}
+        if self.prompt_mask is not None:
+            shapes["prompt_mask"] = shapes["text_mask"]
         for name, expected in shapes.items():
             if tuple(getattr(self, name).shape) != expected:
                 raise ValueError(f"{name} must be {expected}, got {tuple(getattr(self, name).shape)}")
@@ -91,8 +97,9 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, *, max_length: int) -> 
     """Pads clips to the longest in time; all samples must hold frames of one size, or all tokens."""
     content, frame_mask = pad_frames([sample.content for sample in samples])
     is_encoded = samples[0].tokens is not None
-    texts = [sample.text for sample in samples]
-    ids, text_mask = tokenizer.encode_batch(texts, max_length=max_length)
+    texts, prompts = [sample.text for sample in samples], [sample.prompt for sample in samples]
+    has_task = samples[0].target is not None
+    ids, text_mask, prompt_mask = tokenizer.encode_prompted(prompts, texts, max_length=max_length)
     groups = [sample.text if sample.group is None else sample.group for sample in samples]
     return Batch(
         None if is_encoded else content,
@@ -102,6 +109,8 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, *, max_length: int) -> 
         torch.tensor([text_hash(group) for group in groups]),
         keys=[sample.key for sample in samples],
         tokens=content if is_encoded else None,
+        prompt_mask=prompt_mask if has_task else None,
+        targets=torch.stack([sample.target for sample in samples]) if has_task else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from coca_video.data.bad_samples import SHARD, BadSample, Unreadable, reading
-from coca_video.data.captions import Captions, Record
-from coca_video.data.manifest import ClipRecord, read_manifest
+from coca_video.data.captions import Captions, Record, Teller
+from coca_video.data.manifest import ClipRecord, belongs, read_manifest
 from coca_video.data.pictures import is_picture
 from coca_video.data.remote import is_remote
 from coca_video.data.samples import Sample
@@ -61,6 +61,7 @@ class SourceConfig:
     )
     prompts: str | None = None  # a set of templates by its name, or a text file: they say the label
     label: str | None = None  # which of the labels; None: the text is the label
+    subset: str = ""  # the samples that take part: "" all, "label" those with it, "label=value" with it so
     resample: bool = False  # samples are drawn with replacement
     shuffle_shards: int = 16  # shards whose samples are shuffled together: more need more open files
     bucket: Bucket = Bucket.none
@@ -129,7 +130,7 @@ class Source:
     frame_size: int
     preprocessing: Preprocessing
     choice: FrameChoice
-    captions: Captions = Captions()
+    captions: Teller = Captions()
     reduced_decoding: bool = False
 
     def __len__(self) -> int:
@@ -184,7 +185,8 @@ class Source:
         """A record's frames, or their tokens, with a text."""
         with reading("text", name):
             caption = self.captions.choose(record, rng, name=name)
-        return Sample(frames, caption.text, name, record.labels, tokens, caption.group)
+        said = {"group": caption.group, "prompt": caption.prompt, "target": caption.target}
+        return Sample(frames, caption.text, name, record.labels, tokens, **said)
 
     def frames(self, index: int, rng: random.Random | None) -> Tensor:
         """uint8 't c h w', resized to frame_size. Without `rng` always the same."""
@@ -204,18 +206,33 @@ class Source:
         raise NotImplementedError
 
     def filler(self) -> Sample:
-        """A sample of no meaning, for a process that has none: one black frame."""
-        frames = torch.zeros(1, 3, self.frame_size, self.frame_size, dtype=torch.uint8)
-        return Sample(frames, "a", "filler")
+        """A sample of no meaning, for a process that has none: black frames."""
+        size = (self.captions.num_pictures, 3, self.frame_size, self.frame_size)
+        return filler_of(self.captions, frames=torch.zeros(size, dtype=torch.uint8))
 
     def origin(self, index: int) -> dict[str, Any]:
         """All that `frames` without `rng` depend on, in JSON's terms; nothing is decoded."""
-        how = self.choice.origin() | {"reduced_decoding": self.reduced_decoding}
-        return self._resizing() | self.version(index) | how
+        return self._origin_of(self.version(index))
+
+    def origins(self, index: int) -> list[dict[str, Any]]:
+        """`origin` of what of a sample is encoded alone: each picture of a pair."""
+        return [self.origin(index)]
+
+    def identities(self, index: int) -> list[Hashable]:
+        """One for each of `origins`; equal for those that are known to be equal without a look at files."""
+        return [index]
+
+    def part(self, index: int, which: int) -> Tensor:
+        """The frames, without `rng`, of one of `origins`."""
+        return self.frames(index, None)
 
     def version(self, index: int) -> dict[str, Any]:
         """The file that `frames` are read from, and its state, in JSON's terms."""
         raise NotImplementedError
+
+    def _origin_of(self, version: dict[str, Any]) -> dict[str, Any]:
+        how = self.choice.origin() | {"reduced_decoding": self.reduced_decoding}
+        return self._resizing() | version | how
 
     def _resizing(self) -> dict[str, Any]:
         return {"frame_size": self.frame_size, "preprocessing": asdict(self.preprocessing)}
@@ -231,7 +248,7 @@ class Shards(Source):
         frame_size: int,
         preprocessing: Preprocessing,
         choice: FrameChoice,
-        captions: Captions = Captions(),
+        captions: Teller = Captions(),
         reduced_decoding: bool = False,
     ):
         self.path, self.captions = str(path), captions
@@ -254,7 +271,7 @@ class Shards(Source):
         return self.set.key(index)
 
     def texts(self) -> Iterator[str]:
-        if not self.captions.templates:
+        if self.captions.is_plain:
             return self.set.texts()
         return self.captions.all(self._readable())
 
@@ -291,7 +308,7 @@ class Pictures(Shards):
         *,
         frame_size: int,
         preprocessing: Preprocessing,
-        captions: Captions = Captions(),
+        captions: Teller = Captions(),
     ):
         shared = {"frame_size": frame_size, "preprocessing": preprocessing, "captions": captions}
         super().__init__(path, choice=FrameChoice(1, Sampling.uniform), **shared)
@@ -324,14 +341,14 @@ class Clips(Source):
         sampling: Sampling,
         stride: int = 1,
         frames_per_second: float | None = None,
-        captions: Captions = Captions(),
+        captions: Teller = Captions(),
         reduced_decoding: bool = False,
     ):
         self.path, self.captions = str(path), captions
         self.records: list[ClipRecord] = read_manifest(path)
-        for record in self.records:
-            if not record.path.exists():
-                raise InputError(f"{path}: names {record.path}, which does not exist")
+        for file in (file for record in self.records for file in record.files):
+            if not file.exists():
+                raise InputError(f"{path}: names {file}, which does not exist")
         self.frame_size, self.preprocessing = frame_size, preprocessing
         self.choice = FrameChoice(num_frames, sampling, stride, frames_per_second)
         self.reduced_decoding = reduced_decoding
@@ -358,11 +375,25 @@ class Clips(Source):
     def is_video(self, index: int) -> bool:
         return not is_picture(self.records[index].path)
 
+    def frames_of(self, record: ClipRecord, rng: random.Random | None) -> Tensor:
+        """Of a pair, the frames of the second picture behind those of the first."""
+        return torch.cat([super(Clips, self).frames_of(each, rng) for each in record.singly])
+
     def read(self, record: ClipRecord, choose: Choose, *, shorter_side: int | None) -> Tensor:
         return timed_frames(record, choose, shorter_side=shorter_side)
 
     def version(self, index: int) -> dict[str, Any]:
         return record_origin(self.records[index])
+
+    def origins(self, index: int) -> list[dict[str, Any]]:
+        return [self._origin_of(record_origin(each)) for each in self.records[index].singly]
+
+    def identities(self, index: int) -> list[Hashable]:
+        """Several questions on a picture are one picture."""
+        return [(str(each.path), *each.span) for each in self.records[index].singly]
+
+    def part(self, index: int, which: int) -> Tensor:
+        return super().frames_of(self.records[index].singly[which], None)
 
 
 def _seconds(record: ClipRecord) -> float | None:
@@ -375,8 +406,85 @@ def _seconds(record: ClipRecord) -> float | None:
     return None
 
 
+class Subset(Source):
+    """The samples of a source that have a label."""
+
+    def __init__(self, source: Source, subset: str):
+        """subset: see `manifest.belongs`. Reads every record once. Raises InputError if none is in it."""
+        self.source, self.path, self.captions = source, source.path, source.captions
+        self.frame_size, self.preprocessing = source.frame_size, source.preprocessing
+        self._indices, self._sizes, first = [], [], 0
+        for size in source.sizes:
+            own = [i for i in range(first, first + size) if _is_in(source, i, subset)]
+            self._indices += own
+            self._sizes.append(len(own))
+            first += size
+        if not self._indices:
+            raise InputError(f"{self.path}: none of its {first} samples is in the subset {subset!r}")
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return self._sizes
+
+    @property
+    def problems(self) -> list[BadSample]:
+        return self.source.problems
+
+    def record(self, index: int) -> Record:
+        return self.source.record(self._indices[index])
+
+    def key(self, index: int) -> str:
+        return self.source.key(self._indices[index])
+
+    def texts(self) -> Iterator[str]:
+        return self.captions.all(map(self.record, range(len(self))))
+
+    def length(self, index: int, bucket: Bucket) -> int:
+        return self.source.length(self._indices[index], bucket)
+
+    def is_video(self, index: int) -> bool:
+        return self.source.is_video(self._indices[index])
+
+    def frames_of(self, record: Record, rng: random.Random | None) -> Tensor:
+        return self.source.frames_of(record, rng)
+
+    def origin(self, index: int) -> dict[str, Any]:
+        return self.source.origin(self._indices[index])
+
+    def origins(self, index: int) -> list[dict[str, Any]]:
+        return self.source.origins(self._indices[index])
+
+    def identities(self, index: int) -> list[Hashable]:
+        return self.source.identities(self._indices[index])
+
+    def part(self, index: int, which: int) -> Tensor:
+        return self.source.part(self._indices[index], which)
+
+
+def _is_in(source: Source, index: int, subset: str) -> bool:
+    """What cannot be read is not."""
+    try:
+        with reading("record", source.key(index)):
+            return belongs(source.record(index).labels, subset)
+    except Unreadable:
+        return False
+
+
+def filler_of(captions: Teller, *, frames: Tensor | None = None, tokens: Tensor | None = None) -> Sample:
+    said = captions.filler()
+    return Sample(frames, said.text, "filler", tokens=tokens, prompt=said.prompt, target=said.target)
+
+
 def open_source(
     config: SourceConfig, *, frame_size: int, preprocessing: Preprocessing, reduced_decoding: bool = False
+) -> Source:
+    shared = {"frame_size": frame_size, "preprocessing": preprocessing}
+    source = _open(config, **shared, reduced_decoding=reduced_decoding)
+    return Subset(source, config.subset) if config.subset else source
+
+
+def _open(
+    config: SourceConfig, *, frame_size: int, preprocessing: Preprocessing, reduced_decoding: bool
 ) -> Source:
     captions = Captions.of(config.prompts, config.label)
     shared = {"frame_size": frame_size, "preprocessing": preprocessing, "captions": captions}

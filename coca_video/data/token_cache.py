@@ -8,7 +8,7 @@ nor of the batch that it was encoded in, which change roundings.
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from coca_video.data.bad_samples import BadSample, reading
 from coca_video.data.captions import Record
 from coca_video.data.samples import Sample
-from coca_video.data.sources import Bucket, Source
+from coca_video.data.sources import Bucket, Source, filler_of
 from coca_video.data.workers import Failure, run_killable
 from coca_video.errors import InputError
 from coca_video.files import write_whole_bytes
@@ -103,13 +103,14 @@ class CachedSource(Source):
         with reading("record", name):
             record = self.record(index)
         with reading("tokens", name):
-            tokens = self.cache.get(self.source.origin(index))
+            tokens = torch.cat([self.cache.get(origin) for origin in self.source.origins(index)])
         return self.source.described(record, rng, name=name, tokens=tokens)
 
     def filler(self) -> Sample:
         """Zeros of the first tokens' shape."""
-        tokens = self.cache.get(self.source.origin(0))
-        return Sample(None, "a", "filler", tokens=torch.zeros_like(tokens[:1]))
+        frame = self.cache.get(self.source.origins(0)[0])[0]
+        tokens = frame.new_zeros(self.source.captions.num_pictures, *frame.shape)
+        return filler_of(self.source.captions, tokens=tokens)
 
 
 @torch.no_grad()
@@ -118,6 +119,7 @@ def encode_source(
 ) -> CachedSource:
     """Puts into the cache what it lacks of a source, and gives the source that reads from it.
 
+    What several samples share, as questions do on one picture, is encoded once.
     encoder: normalised pixels 'b c h w' -> tokens 'b n d'; it is put into eval mode. Batches of `batch_size`
     samples are the same whatever is cached, and encoded whole, so that the tokens are those of an encoding
     without cache. Their order is random: several processes at once share the work.
@@ -151,24 +153,30 @@ def _load(
     with closing(found):
         for number, batch in found:
             if isinstance(batch, Failure):
-                where = f"{batches.source.path}: samples {batches.batches[number]}: "
+                first, last = batches.batches[number][0][0], batches.batches[number][-1][0]
+                where = f"{batches.source.path}: samples {first} to {last}: "
                 raise InputError(batch.reason if batch.kind == "error" else where + batch.reason)
             yield batch
 
 
 class _MissingFrames:
-    """Item n: the origin and the frames of each sample of batch n; nothing where all of them are cached."""
+    """Item n: origins and frames of what is encoded in batch n; nothing where all of it is cached."""
 
     def __init__(self, source: Source, cache: TokenCache, *, batch_size: int):
         self.source, self.cache = source, cache
-        self.batches = [range(len(source))[i : i + batch_size] for i in range(0, len(source), batch_size)]
+        places: dict[Hashable, tuple[int, int]] = {}  # of what differs: a sample, and which part of it
+        for index in range(len(source)):
+            for which, identity in enumerate(source.identities(index)):
+                places.setdefault(identity, (index, which))
+        distinct = list(places.values())
+        self.batches = [distinct[i : i + batch_size] for i in range(0, len(distinct), batch_size)]
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, number: int) -> list[tuple[dict, Tensor]]:
-        indices = self.batches[number]
-        origins = [self.source.origin(index) for index in indices]
+        places = self.batches[number]
+        origins = [self.source.origins(index)[which] for index, which in places]
         if all(origin in self.cache for origin in origins):
             return []
-        return [(origin, self.source.frames(index, rng=None)) for index, origin in zip(indices, origins)]
+        return [(origin, self.source.part(*place)) for origin, place in zip(origins, places)]

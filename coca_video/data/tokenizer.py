@@ -76,19 +76,42 @@ class Tokenizer:
 
     def encode(self, text: str, *, max_length: int) -> list[int]:
         """Ids of one text, cut to max_length with `end` kept; the first cut of a process warns."""
+        return self.encode_after("", text, max_length=max_length)[0]
+
+    def encode_after(self, prompt: str, text: str, *, max_length: int) -> tuple[list[int], int]:
+        """Ids of a prompt and what follows it, and how many of them, `begin` included, are the prompt's.
+
+        They are joined by a space. What is too long is cut at the end of the prompt, so that of the answer to
+        a question nothing is lost, then at that of the text.
+        """
         if max_length < 2:
             raise ValueError(f"max_length must be at least 2, got {max_length}")
-        tokens = self._bpe.encode(self._clean(text)).ids
-        if len(tokens) > max_length - 2:
+        before = self._tokens_of(prompt) if prompt else []
+        after = self._tokens_of(f" {text}" if prompt else text) if text else []
+        if len(before) + len(after) > max_length - 2:
             _warn_of_cut(max_length)
-        return [self.begin, *(self.first_id + token for token in tokens[: max_length - 2]), self.end]
+            after = after[: max_length - 2]
+            before = before[: max_length - 2 - len(after)]
+        return [self.begin, *before, *after, self.end], 1 + len(before)
 
     def encode_batch(self, texts: list[str], *, max_length: int) -> tuple[Tensor, Tensor]:
         """Texts -> ids 'b l' and mask bool 'b l' (True = real), l being the longest text's length."""
-        rows = [self.encode(text, max_length=max_length) for text in texts]
+        return self.encode_prompted([""] * len(texts), texts, max_length=max_length)[:2]
+
+    def encode_prompted(
+        self, prompts: list[str], texts: list[str], *, max_length: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`encode_batch` of texts behind prompts, and which tokens are the prompts': bool 'b l'."""
+        rows, lengths = zip(
+            *(self.encode_after(*each, max_length=max_length) for each in zip(prompts, texts))
+        )
         longest = max(map(len, rows))
         ids = torch.tensor([row + [self.pad] * (longest - len(row)) for row in rows])
-        return ids, ids != self.pad
+        is_prompt = torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)
+        return ids, ids != self.pad, is_prompt
+
+    def _tokens_of(self, text: str) -> list[int]:
+        return [self.first_id + token for token in self._bpe.encode(self._clean(text)).ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to `end`; special ids are dropped."""

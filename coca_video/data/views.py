@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from coca_video.data.clips import clip_spans
@@ -91,10 +93,15 @@ def timed_frames(
 
 def record_origin(record: ClipRecord) -> dict[str, Any]:
     """All that `record_frames` depend on beside the choice of frames, in JSON's terms; nothing is decoded."""
-    path = record.path.resolve()
+    path, *second = [file.resolve() for file in record.files]
+    origin = {"video": str(path)} | _state(path)
+    origin |= {"span": record.span} if record.span else {}
+    return origin | ({"second": {"video": str(second[0])} | _state(second[0])} if second else {})
+
+
+def _state(path: Path) -> dict[str, int]:
     state = path.stat()
-    origin = {"video": str(path), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
-    return origin | ({"span": record.span} if record.span else {})
+    return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
 
 
 def record_views(
@@ -104,10 +111,21 @@ def record_views(
     *,
     shorter_side: int | None = None,
 ) -> list[Tensor]:
-    """Every view 't ...' of a record: for each clip, each crop.
+    """Every view 't ...' of a record: for each clip, each crop. Of a pair, both behind one another.
 
     prepare: frames uint8 't c h w' of any size and a crop's position -> 't ...', what the model wants.
     """
+    of_each = [_views(each, views, prepare, shorter_side=shorter_side) for each in record.singly]
+    return [torch.cat(view) for view in zip(*of_each)]
+
+
+def _views(
+    record: ClipRecord,
+    views: ViewsConfig,
+    prepare: Callable[[Tensor, float], Tensor],
+    *,
+    shorter_side: int | None,
+) -> list[Tensor]:
     counts: list[int] = []
 
     def choose(num_frames: int) -> list[int]:

@@ -73,7 +73,7 @@ class CoCa(nn.Module):
     'b t c h w' --image encoder--> 'b t n d' --adaptor, poolers--> caption memory 'b q d' and video embedding
     'b e'. Text: unimodal layers -> text embedding 'b e' and, through the multimodal layers, logits. One
     forward serves both losses. The attributes that are modules are also the names by which its parts are
-    tuned: image_encoder, poolers, temporal, unimodal, multimodal, heads.
+    tuned: image_encoder, poolers, temporal, unimodal, multimodal, heads; and task_head, where there is one.
     """
 
     def __init__(self, config: CoCaConfig):
@@ -100,6 +100,7 @@ class CoCa(nn.Module):
             vocab_size=config.text.vocab_size,
             init_temperature=config.init_temperature,
         )
+        self.task_head: nn.Module | None = None  # what a task adds (`coca_video.tasks`)
 
     def encode_frames(self, frames: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """'b t c h w', normalised pixels -> tokens 'b t n d'.
@@ -136,6 +137,19 @@ class CoCa(nn.Module):
         leading = self._leading(text_mask)
         text = self.unimodal.features(ids, leading)
         return self.multimodal(text, memory, leading), leading.pack(ids[:, 1:])
+
+    def fuse(
+        self, tokens: Tensor, ids: Tensor, text_mask: Tensor, frame_mask: Tensor | None = None
+    ) -> Tensor:
+        """A text read in sight of the clip's tokens 'b t n d': features 'b l d', zeros for padding.
+
+        What understanding is made of (section 4.2.2): a token's knows the clip and the text up to there.
+        """
+        memory, _ = self.pool(tokens, frame_mask)
+        rows = Packing(until_last(text_mask))
+        features = self.multimodal(self.unimodal.features(ids, rows), memory, rows)
+        x = rows.unpack(features)
+        return F.pad(x, (0, 0, 0, ids.shape[1] - x.shape[1]))
 
     def forward(
         self, frames: Tensor, ids: Tensor, text_mask: Tensor, frame_mask: Tensor | None = None

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from coca_video.losses import contrastive_loss
 from coca_video.models.coca import CoCa
 from coca_video.ops.distributed import gather, num_processes, sum_over_processes
+from coca_video.tasks.task import Task
 from coca_video.training.compute import Accumulation
 from coca_video.training.seeds import seed_of
 from coca_video.training.step import (
@@ -27,6 +28,7 @@ from coca_video.training.step import (
     encoded,
     losses_of,
     outputs_of,
+    task_losses_of,
     weighted_sum,
 )
 
@@ -69,7 +71,7 @@ def compute_gradients(
     call: a ModelCall of the model, or what wraps it. micro_batch_size: rows that pass the model at a time,
     0 = all. All processes must call; the means over them of what is returned are the batch's losses.
     """
-    counts = _count(model, inputs, config, micro_batch_size)
+    counts = _count(model, inputs, micro_batch_size)
     parts = inputs.split(counts.num_parts)
     if len(parts) == 1:
         works = [partial(losses_of, parts[0], config, divisor=counts.divisor)]
@@ -82,7 +84,17 @@ def compute_gradients(
     return _cached(call, model, parts, config, divisor=counts.divisor)
 
 
-def _count(model: CoCa, inputs: Inputs, config: LossConfig, micro_batch_size: int) -> _Counts:
+def compute_task_gradients(
+    call: nn.Module, model: CoCa, inputs: Inputs, task: Task, *, micro_batch_size: int = 0
+) -> dict[str, Tensor]:
+    """As `compute_gradients`, of a task's losses, whose rows know nothing of each other."""
+    counts = _count(model, inputs, micro_batch_size)
+    num_rows = max(sum(counts.rows), 1) / num_processes()
+    parts = inputs.split(counts.num_parts)
+    return _backward(call, [partial(task_losses_of, part, task, num_rows=num_rows) for part in parts])
+
+
+def _count(model: CoCa, inputs: Inputs, micro_batch_size: int) -> _Counts:
     """Of all processes, whose rows may differ in number."""
     num_tokens = model.num_caption_targets(inputs.text_mask) if inputs.has_weight else 0
     own = torch.tensor([[len(inputs), num_tokens]], device=inputs.ids.device)

@@ -19,7 +19,7 @@ from coca_video.run_log import drop_steps_from, read_evaluations
 from coca_video.training.checkpoints import Checkpoints
 from coca_video.training.compute import ComputeConfig, autocast, prepare
 from coca_video.training.figures import StepFigures, exchange
-from coca_video.training.gradients import compute_gradients
+from coca_video.training.gradients import compute_gradients, compute_task_gradients
 from coca_video.training.log import LogConfig, RunLog, SilentLog, open_log, step_figures, timed
 from coca_video.training.optim import OptimizerConfig, last_rates
 from coca_video.training.parallel import ParallelConfig
@@ -160,15 +160,12 @@ def _gradients(state: TrainingState, batch: Batch, config: LoopConfig, *, size: 
     if batch.tokens is None:
         frames = Frames(batch.frames, torch.tensor(batch.rows), prepare)
     compute = config.compute
+    whose = state.parallel.call, state.model, Inputs.of(batch, frames)
+    micro = {"micro_batch_size": compute.micro_batch_size}
     with autocast(compute, state.device):
-        return compute_gradients(
-            state.parallel.call,
-            state.model,
-            Inputs.of(batch, frames),
-            config.loss,
-            micro_batch_size=compute.micro_batch_size,
-            accumulation=compute.accumulation,
-        )
+        if state.task is not None:
+            return compute_task_gradients(*whose, state.task, **micro)
+        return compute_gradients(*whose, config.loss, accumulation=compute.accumulation, **micro)
 
 
 def _flops(state: TrainingState, batch: Batch, config: LoopConfig, *, rows: int) -> float:
@@ -176,14 +173,16 @@ def _flops(state: TrainingState, batch: Batch, config: LoopConfig, *, rows: int)
     if batch.is_filler:
         return 0.0
     masks = batch.frame_mask, batch.text_mask
+    # A task's head and loss are little; one without prompts reads pictures alone.
+    reads_text = state.task is None or bool(batch.prompt_mask.sum(dim=1).max() > 1)
     sizes = {"image_size": state.image_size, "patch_dropout": config.patch_dropout, "num_pairs": rows}
     return flops_of_step(
         state.model.config,
         StepShape.of_masks(*masks, **sizes),
         trained=state.trained_groups,
-        encoded=batch.tokens is not None,
-        captioning=config.loss.caption_weight > 0,
-        contrastive=config.loss.contrastive_weight > 0,
+        encoded=batch.tokens is not None or bool(state.task and state.task.blind),
+        captioning=reads_text and config.loss.caption_weight > 0,
+        contrastive=state.task is None and config.loss.contrastive_weight > 0,
     )
 
 

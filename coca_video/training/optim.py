@@ -35,6 +35,7 @@ class GroupConfig:
 
     lr: float | None = None
     weight_decay: float | None = None
+    anchor: float | None = None
 
     def __post_init__(self) -> None:
         if self.lr is not None and self.lr <= 0:
@@ -42,6 +43,8 @@ class GroupConfig:
             raise ValueError(f"a group's lr must be positive, got {self.lr}; {hint}")
         if self.weight_decay is not None and self.weight_decay < 0:
             raise ValueError(f"a group's weight_decay must not be negative, got {self.weight_decay}")
+        if self.anchor is not None and self.anchor < 0:
+            raise ValueError(f"a group's anchor must not be negative, got {self.anchor}")
 
 
 @dataclass
@@ -54,6 +57,7 @@ class GroupConfigs:
     unimodal: GroupConfig = field(default_factory=GroupConfig)
     multimodal: GroupConfig = field(default_factory=GroupConfig)
     heads: GroupConfig = field(default_factory=GroupConfig)
+    task_head: GroupConfig = field(default_factory=GroupConfig)  # of a task, where there is one
 
 
 @dataclass
@@ -74,6 +78,7 @@ class OptimizerConfig:
     final_share: float = 0.0  # of the rate, that cosine and linear end at
     layer_decay: float = 1.0
     clip_norm: float = 1.0  # of the whole gradient; 0 = no clipping
+    anchor: float = 0.0  # pull to the weights that the run began with, as a weight decay; 0 = none
     groups: GroupConfigs = field(default_factory=GroupConfigs)
 
     def __post_init__(self) -> None:
@@ -94,11 +99,28 @@ class OptimizerConfig:
         if self.final_share and self.schedule not in ENDING:
             allowed = " and ".join(schedule.value for schedule in ENDING)
             raise ValueError(f"final_share is for {allowed}, got schedule {self.schedule.value}")
+        if self.anchor < 0:
+            raise ValueError(f"anchor must not be negative, got {self.anchor}")
+        for group in vars(self.groups):
+            if (pull := rate_of(self, group) * anchor_of(self, group)) > 1:
+                raise ValueError(f"anchor times lr must be at most 1, got {pull:g} for {group}")
 
 
 def group_of(parameter: str) -> str:
     """The group that a parameter is in, by its name in CoCa."""
     return parameter.partition(".")[0]
+
+
+def rate_of(config: OptimizerConfig, group: str) -> float:
+    """A group's own learning rate, or that of all."""
+    own: GroupConfig = getattr(config.groups, group)
+    return config.lr if own.lr is None else own.lr
+
+
+def anchor_of(config: OptimizerConfig, group: str) -> float:
+    """A group's own strength of the pull to its start, or that of all."""
+    own: GroupConfig = getattr(config.groups, group)
+    return config.anchor if own.anchor is None else own.anchor
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -117,7 +139,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     groups = []
     for (name, depth, num_dims), parameters in members.items():
         own: GroupConfig = getattr(config.groups, name)
-        lr = (config.lr if own.lr is None else own.lr) * config.layer_decay**depth
+        lr = rate_of(config, name) * config.layer_decay**depth
         decay = config.weight_decay if own.weight_decay is None else own.weight_decay
         settings = {"name": name, "lr": lr, "initial_lr": lr, "weight_decay": decay if num_dims == 2 else 0.0}
         groups.append({"params": parameters, **settings})

@@ -5,9 +5,12 @@ from dataclasses import dataclass, fields
 from enum import Enum
 
 import torch
+from torch import Tensor
 
+from coca_video.data.captions import Caption
 from coca_video.errors import InputError
 from coca_video.models.coca import CoCa, CoCaConfig
+from coca_video.tasks.task import Task, TaskInputs
 from coca_video.training.optim import GroupConfigs, group_of
 from coca_video.training.step import LossConfig
 
@@ -21,8 +24,10 @@ class Regime(str, Enum):
     lit = "lit"  # everything but the image encoder
     temporal = "temporal"  # what the adaptor adds to an image model
     heads = "heads"  # the last linear maps and the temperature
+    task_head = "task_head"  # a task's head alone: everything that was there before is frozen
 
 
+TASK_HEAD = frozenset({"task_head"})  # is new, and learns with every regime
 ALL = frozenset(field.name for field in fields(GroupConfigs))
 # The temporal part is new in a model that comes from pictures: frozen, it would stay as it began.
 POOLERS = frozenset({"poolers", "temporal"})
@@ -35,6 +40,7 @@ PHASES = {
     Regime.lit: [ALL - {"image_encoder"}],
     Regime.temporal: [frozenset({"temporal"})],
     Regime.heads: [frozenset({"heads"})],
+    Regime.task_head: [TASK_HEAD],
 }
 
 
@@ -85,7 +91,7 @@ def plan_phases(
         raise InputError(f"loop.num_steps: {tuning.regime.value} needs a step for each phase, got {found}")
     phases = []
     for start, length, trained in zip(starts, lengths, groups):
-        names = frozenset(name for name in reached if group_of(name) in trained)
+        names = frozenset(name for name in reached if group_of(name) in trained | TASK_HEAD)
         if not names:
             adaptor = f"model.temporal.adaptor={model.temporal.adaptor.value}"
             reason = f"the losses reach no weights of {', '.join(sorted(trained))} with {adaptor}"
@@ -110,9 +116,28 @@ def reached_parameters(config: CoCaConfig, loss: LossConfig) -> list[str]:
             read.append(model.caption_logits(memory, ids))
         if loss.contrastive_weight:
             read += [video, model.encode_text(ids, text_mask), model.heads.log_scale]
-        names, parameters = zip(*model.named_parameters())
         total = sum(output.sum() for output in read)
-        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    return _depended_on(model, total)
+
+
+def reached_by_task(config: CoCaConfig, task: Task, like: Caption) -> list[str]:
+    """As `reached_parameters`, of a task's weighted losses. like: what the task asks of some record."""
+    size, targets = config.image.image_size, like.target.unsqueeze(0).to("meta")
+    with torch.device("meta"):
+        model = CoCa(config)
+        model.task_head = task.head(config)
+        frames = torch.empty(1, 2, 3, size, size)  # a clip, or a pair
+        frame_mask = torch.ones(1, 2, dtype=torch.bool)
+        ids, text_mask = torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.bool)
+        tokens = task.tokens(model, frame_mask, lambda: model.encode_frames(frames))
+        inputs = TaskInputs(tokens, frame_mask, ids, text_mask, text_mask, targets)
+        total = task.weighted(task.losses(model, inputs)).sum()
+    return _depended_on(model, total)
+
+
+def _depended_on(model: CoCa, total: Tensor) -> list[str]:
+    names, parameters = zip(*model.named_parameters())
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     return [name for name, gradient in zip(names, gradients) if gradient is not None]
 
 

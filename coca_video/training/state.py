@@ -7,6 +7,8 @@ from coca_video.checkpoint import About, step_of
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.models.coca import CoCa
+from coca_video.tasks.task import Task
+from coca_video.training.anchor import Anchor
 from coca_video.training.average import Average
 from coca_video.training.checkpoints import Checkpoints
 from coca_video.training.compute import Precision
@@ -22,6 +24,7 @@ class TrainingState:
 
     phases: in order; each begins with a new optimizer and schedule.
     trained_on: the data sets seen by these weights, this run's included.
+    task: what is learned in place of CoCa's own losses; the model has its head.
     In a distributed run all processes make one, of equal models, and do the same to it.
     """
 
@@ -39,13 +42,16 @@ class TrainingState:
         watch: WatchConfig | None = None,
         parallel: ParallelConfig | None = None,
         precision: Precision = Precision.float32,
+        task: Task | None = None,
     ):
         self.model, self.device = model.to(device), device
         self.phases, self.optimizer_config = phases, optimizer
-        self.about = About(model.config, tokenizer, preprocessing, trained_on)
+        self.task = task
+        self.about = About(model.config, tokenizer, preprocessing, trained_on, task and task.describe())
         self.parallel = ParallelModel(self.model, parallel or ParallelConfig(), precision=precision)
         trained = frozenset().union(*(phase.trained for phase in phases))
         self.average = Average(self.model, ema_decay, trained=trained)
+        self.anchor = Anchor(self.model, optimizer, trained=trained)
         self.watch = Watch(watch or WatchConfig())
         self.step = 0
         self._begin_phase(phases[0])
@@ -76,6 +82,7 @@ class TrainingState:
         """
         if update:
             self.optimizer.step()
+            self.anchor.pull(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self.average.update(self.model)
@@ -103,6 +110,7 @@ class TrainingState:
             self.model, self.optimizer, model_state_dict=model_state, optim_state_dict=optimizer_state
         )
         self.average.load_state_dict(state["average"], num_updates=step)
+        self.anchor.load_state_dict(state.get("anchor", {}))
         self.watch.load_state_dict(state["watch"])
         self._begin_schedule()
 
@@ -110,7 +118,10 @@ class TrainingState:
         """Nothing of the data: batch n, and what is random about step n, depend on the seed and n alone."""
         model, optimizer = get_state_dict(self.model, self.optimizer)
         watch = self.watch.state_dict()
-        return {"model": model, "optimizer": optimizer, "average": self.average.state_dict(), "watch": watch}
+        state = {"model": model, "optimizer": optimizer, "average": self.average.state_dict(), "watch": watch}
+        if anchor := self.anchor.state_dict():
+            state["anchor"] = anchor
+        return state
 
     def _begin_phase(self, phase: Phase) -> None:
         self._phase = phase

@@ -1,6 +1,7 @@
 """CoCa's losses of a batch: what passes the model, and what is computed from it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from coca_video.data.samples import Batch
 from coca_video.layers.batch_norm import without_weight
 from coca_video.losses import caption_loss, contrastive_loss
 from coca_video.models.coca import CoCa
+from coca_video.tasks.task import Task, TaskInputs
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Inputs:
     ids: Tensor  # int 'b l'
     text_mask: Tensor  # bool 'b l'
     groups: Tensor  # int64 'b'
+    prompt_mask: Tensor | None = None  # bool 'b l'; of a task
+    targets: Tensor | None = None  # 'b ...'; of a task
     has_weight: bool = True  # False: a filler, which keeps other processes company and counts for nothing
 
     @staticmethod
@@ -74,7 +78,7 @@ class Inputs:
         """frames: of the batch, None if it brings tokens instead."""
         pixels = batch.tokens if frames is None else frames
         given = (pixels, batch.frame_mask, batch.ids, batch.text_mask, batch.groups)
-        return Inputs(*given, has_weight=not batch.is_filler)
+        return Inputs(*given, batch.prompt_mask, batch.targets, has_weight=not batch.is_filler)
 
     def __len__(self) -> int:
         """Rows that count."""
@@ -84,12 +88,13 @@ class Inputs:
         """As evenly as possible; where there are too few rows, the last parts are fillers."""
         if num_parts == 1:
             return [self]
-        tensors = (self.pixels, self.frame_mask, self.ids, self.text_mask, self.groups)
+        tensors = {name: x for name, x in vars(self).items() if x is not None and name != "has_weight"}
         num_own = min(num_parts, len(self))
-        parts = (
-            [Inputs(*part) for part in zip(*(x.tensor_split(num_own) for x in tensors))] if num_own else []
-        )
-        filler = Inputs(*(x[:1] for x in tensors), has_weight=False)
+        parts = []
+        if num_own:
+            split = zip(*(x.tensor_split(num_own) for x in tensors.values()))
+            parts = [Inputs(**dict(zip(tensors, part))) for part in split]
+        filler = Inputs(**{name: x[:1] for name, x in tensors.items()}, has_weight=False)
         return parts + [filler] * (num_parts - num_own)
 
 
@@ -127,6 +132,20 @@ def losses_of(
         contrastive = contrastive_loss(*pairs, losses["scale"], groups=groups, ring=config.ring)
         losses["contrastive"] = contrastive * contrastive_share
     return losses | {"loss": weighted_sum(losses, config)}
+
+
+def task_losses_of(inputs: Inputs, task: Task, model: CoCa, *, num_rows: float) -> dict[str, Tensor]:
+    """The scalars of a part of a batch, `loss` and those of the task: sums over rows, divided by num_rows."""
+    with nullcontext() if inputs.has_weight else without_weight(model):
+        tokens = task.tokens(model, inputs.frame_mask, lambda: encoded(inputs, model))
+        texts = (inputs.ids, inputs.text_mask, inputs.prompt_mask)
+        of_rows = task.losses(model, TaskInputs(tokens, inputs.frame_mask, *texts, inputs.targets))
+    for name, rows in of_rows.items():
+        if rows.shape != inputs.ids.shape[:1]:
+            found = f"{tuple(rows.shape)} for {len(inputs.ids)} rows"
+            raise ValueError(f"the task {task.name}: its loss {name} must be one of each row, got {found}")
+    losses = {name: rows[: len(inputs)].sum() / num_rows for name, rows in of_rows.items()}
+    return losses | {"loss": task.weighted(losses)}
 
 
 def weighted_sum(losses: dict[str, Tensor], config: LossConfig) -> Tensor:

@@ -158,7 +158,7 @@ def test_a_regime_on_an_image_checkpoint(image_run, emoji_root, tmp_path, capsys
         (
             ["loop.tuning.regime=frozen"],
             "loop.tuning.regime: Invalid value 'frozen', expected one of "
-            "[full, poolers, poolers_then_full, lit, temporal, heads]",
+            "[full, poolers, poolers_then_full, lit, temporal, heads, task_head]",
         ),
         (
             ["loop.optimizer.groups.image_encodr.lr=1e-5"],

@@ -60,3 +60,9 @@ def test_nothing_to_say(captions, found, message):
     with pytest.raises(InputError) as caught:
         chosen(captions, found)
     assert str(caught.value) == message
+
+
+def test_captions_are_of_no_task():
+    filler = Captions().filler()
+    assert filler == Caption("a", "a") and filler.prompt == "" and filler.target is None
+    assert Captions().is_plain and not Captions(["{}!"]).is_plain and Captions().num_pictures == 1

@@ -178,3 +178,16 @@ def test_another_tokenizer_is_not_clip_s(tmp_path):
     path.write_text(Tokenizer.train(["a fox"], vocab_size=270).to_json())
     with pytest.raises(InputError, match=f"{path}: is a tokenizer, but not CLIP's"):
         ClipTokenizer.from_file(path)
+
+
+def test_prompts_are_counted_whole_though_a_sign_has_the_id_of_padding(tokenizer):
+    """What is read of a prompt is the same whatever is behind it."""
+    prompt, texts = 'is it !"#$% a', ["yes", "no way", ""]
+    ids, mask, is_prompt = tokenizer.encode_prompted([prompt] * 3, texts, max_length=CONTEXT)
+    whole = tokenizer.encode(prompt, max_length=CONTEXT)[:-1]
+    assert 0 in whole
+    for row, text in enumerate(texts):
+        assert ids[row][is_prompt[row]].tolist() == whole
+        behind = tokenizer.encode(text, max_length=CONTEXT)[1:]
+        assert ids[row][~is_prompt[row]][: len(behind)].tolist() == behind
+        assert not mask[row][~is_prompt[row]][len(behind) :].any()

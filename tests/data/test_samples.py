@@ -134,3 +134,30 @@ def test_collated_tokens(tokenizer):
     assert batch.frame_mask.tolist() == [[True, False, False], [True, True, True]]
     moved = batch.to(torch.device("meta"))
     assert moved.frames is None and moved.tokens.is_meta
+
+
+def test_a_task_s_samples(tokenizer):
+    """Prompts and targets beside the texts; a prompt's tokens do not depend on the text behind it."""
+    targets = [torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.5])]
+    prompts, texts = ["a red", "a"], ["ball", "blue ball"]
+    samples = [
+        Sample(clip(1, 0), text, "key", prompt=prompt, target=target)
+        for text, prompt, target in zip(texts, prompts, targets)
+    ]
+    batch = collate(samples, tokenizer, max_length=12)
+    assert torch.equal(batch.targets, torch.stack(targets))
+    for row, prompt, text in zip(range(2), prompts, texts):
+        begin = tokenizer.encode(prompt, max_length=12)[:-1]
+        assert batch.ids[row][batch.prompt_mask[row]].tolist() == begin
+        assert tokenizer.decode(batch.ids[row][batch.text_mask[row]]) == f"{prompt} {text}"
+    moved = batch.to(torch.device("meta"))
+    assert moved.targets.is_meta and moved.prompt_mask.is_meta
+    without = collate([Sample(clip(1, 0), "a red ball", "key")], tokenizer, max_length=12)
+    assert without.prompt_mask is None and without.targets is None
+
+
+def test_a_prompt_s_mask_has_the_texts_shape(tokenizer):
+    sample = Sample(clip(1, 0), "ball", "key", prompt="a red", target=torch.tensor(1))
+    batch = collate([sample], tokenizer, max_length=12)
+    with pytest.raises(ValueError, match=r"prompt_mask must be \(1, \d+\), got \(1, 1\)"):
+        Batch(**vars(batch) | {"prompt_mask": batch.prompt_mask[:, :1]})

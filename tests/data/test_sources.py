@@ -26,6 +26,8 @@ from coca_video.data.sources import (
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.errors import InputError
+from coca_video.tasks.picture_pairs import PicturePairs
+from coca_video.tasks.task import asking
 
 SIZE = 16
 
@@ -221,3 +223,87 @@ def test_an_unknown_set_of_prompts(folder):
 def test_a_filler_has_the_size_of_the_others(folder):
     filler = opened(Kind.clips, folder / "clips.jsonl").filler()
     assert filler.frames.shape == (1, 3, SIZE, SIZE) and not torch.any(filler.frames)
+
+
+@pytest.mark.parametrize("kind, path", [(Kind.clips, "clips.jsonl"), (Kind.shards, "x-0.tar")])
+def test_a_subset(folder, kind, path):
+    """Those of a label, or of one of its values: read, asked for and kept as in the whole."""
+    whole = opened(kind, folder / path)
+    foxes = [i for i in range(len(whole)) if whole.record(i).labels["animal"] == "fox"]
+    source = pickle.loads(pickle.dumps(opened(kind, folder / path, subset="animal=fox")))
+    assert len(source) == len(foxes) and source.sizes == [len(foxes)]
+    assert list(source.texts()) == [whole.record(i).text for i in foxes]
+    for place, i in enumerate(foxes):
+        assert (source.key(place), source.origin(place)) == (whole.key(i), whole.origin(i))
+        assert source.record(place) == whole.record(i) and source.is_video(place)
+        assert [source.length(place, b) for b in Bucket] == [whole.length(i, b) for b in Bucket]
+        ours, theirs = source.sample(place, random.Random(0)), whole.sample(i, random.Random(0))
+        assert torch.equal(ours.frames, theirs.frames) and ours.text == theirs.text
+    assert len(opened(kind, folder / path, subset="animal")) == len(whole)
+    assert torch.equal(source.filler().frames, whole.filler().frames)
+
+
+def test_an_empty_subset(folder):
+    with pytest.raises(InputError, match="clips.jsonl: none of its 4 samples is in the subset 'animal=cow'"):
+        opened(Kind.clips, folder / "clips.jsonl", subset="animal=cow")
+
+
+def test_a_subset_of_shards_of_which_one_has_none(tmp_path):
+    png = io.BytesIO()
+    Image.new("RGB", (24, 20)).save(png, "png")
+    for shard, animals in enumerate(["fox cat", "cat", "cat fox fox"]):
+        members = {}
+        for i, animal in enumerate(animals.split()):
+            about = f'{{"animal": "{animal}"}}'.encode()
+            members |= {f"{i}.png": png.getvalue(), f"{i}.txt": f"{shard} {i}".encode(), f"{i}.json": about}
+        write_tar(tmp_path / f"x-{shard}.tar", members)
+    config = SourceConfig(Kind.shards, str(tmp_path), batch_size=1, shuffle_shards=1, subset="animal=fox")
+    source = open_source(config, frame_size=SIZE, preprocessing=Preprocessing())
+    assert source.sizes == [1, 0, 2]
+    tokenizer = Tokenizer.train(["0 1 2"], vocab_size=300)
+    stream = BatchStream([source], [config], tokenizer, max_length=9, num_batches=6, seed=0)
+    read = [tokenizer.decode(stream[n].ids[0]) for n in range(6)]
+    assert sorted(read[:3]) == sorted(read[3:]) == ["0 0", "2 1", "2 2"]
+
+
+@pytest.fixture
+def pairs(folder, tmp_path) -> Path:
+    """A gray picture and a white one, in both orders."""
+    white = tmp_path / "white.png"
+    Image.new("RGB", (30, 20), (255, 255, 255)).save(white)
+    gray = folder / "p.png"
+    records = [ClipRecord(gray, "both", second_path=white), ClipRecord(white, "both", second_path=gray)]
+    write_manifest(tmp_path / "pairs.jsonl", records)
+    return tmp_path / "pairs.jsonl"
+
+
+def test_a_pair_is_read_behind_one_another(pairs):
+    source = opened(Kind.clips, pairs)
+    for index, levels in enumerate(([20, 255], [255, 20])):
+        frames = source.sample(index, random.Random(0)).frames
+        assert frames.shape == (2, 3, SIZE, SIZE) and frames.float().mean(dim=(1, 2, 3)).tolist() == levels
+    assert source.origin(0) != source.origin(1)
+    assert source.origin(0)["second"]["video"] == source.origin(1)["video"]
+
+
+def test_the_second_of_a_pair_must_be_there(pairs):
+    (pairs.parent / "white.png").unlink()
+    with pytest.raises(
+        InputError, match=f"{pairs}: names {pairs.parent / 'white.png'}, which does not exist"
+    ):
+        opened(Kind.clips, pairs)
+
+
+def test_a_task_says_what_samples_are_read_with(pairs):
+    task = PicturePairs(classes=["no", "yes"])
+    records = [ClipRecord(Path("a.png"), "is it", {"answer": "yes"}, second_path=Path("b.png"))]
+    source = opened(Kind.clips, pairs)
+    source.captions = asking(task, records)
+    filler = source.filler()
+    assert filler.frames.shape == (2, 3, SIZE, SIZE) and not filler.frames.any() and filler.target == 0
+    with pytest.raises(Unreadable, match="p.png: lacks the label 'answer'; it has none") as caught:
+        source.sample(0, None)
+    assert caught.value.kind == "text"
+    source.records[0].labels["answer"] = "yes"
+    sample = source.sample(0, None)
+    assert (sample.prompt, sample.text, sample.target.item()) == ("both", "", 1)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tiny import image_config, shaken
 from torch import Tensor
 from torchvision.io import encode_png
@@ -21,6 +22,8 @@ from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing
 from coca_video.errors import InputError
 from coca_video.models.image_encoder import ImageEncoder
+from coca_video.tasks.picture_pairs import PicturePairs
+from coca_video.tasks.task import asking
 
 NUM_CLIPS, NUM_FRAMES = 5, 3
 ORIGIN = {"video": "a.mp4", "frame_size": 16}
@@ -233,6 +236,26 @@ def test_a_batch_of_tokens(clips, cache, encoder):
 def test_a_filler_is_of_tokens_too(clips, cache, encoder):
     filler = encode(clips, cache, encoder).filler()
     assert filler.tokens.shape == (1, 4, 16) and not filler.tokens.any()
+
+
+def test_pairs_are_read_as_tokens(tmp_path, cache, encoder):
+    """Both pictures' behind one another; a filler of the task has as many."""
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (16, 16), (80 * i, 0, 0)).save(path)
+    yes = {"answer": "yes"}
+    records = [ClipRecord(a, "a", yes, second_path=b) for a, b in zip(paths, paths[1:])]
+    write_manifest(tmp_path / "clips.jsonl", records)
+    source = open_clips(tmp_path)
+    source.captions = asking(PicturePairs(classes=["no", "yes"]), records)
+    cached = encode(source, cache, encoder)
+    found = tokens(cached)
+    for ours, theirs in zip(found, encoded_plainly(source, encoder)):
+        torch.testing.assert_close(ours, theirs)
+    assert torch.equal(found[0][1], found[1][0]) and found[0].shape == (2, 4, 16)
+    sample, filler = cached.sample(0, None), cached.filler()
+    assert (sample.prompt, sample.target.item()) == ("a", 1)
+    assert filler.tokens.shape == (2, 4, 16) and not filler.tokens.any() and filler.target == 0
 
 
 def test_tokens_that_are_lost_are_a_bad_sample(clips, cache, encoder):

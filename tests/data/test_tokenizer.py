@@ -133,3 +133,31 @@ def test_cutting_is_told_once():
     run = subprocess.run([sys.executable, "-c", CUT], capture_output=True, text=True, check=True)
     assert run.stderr.count("texts of more than 9 tokens are cut") == 1
     assert run.stderr.count("Warning") == 1
+
+
+def test_texts_behind_prompts(tokenizer):
+    """One text to the tokens, and the prompt's are the same whatever is behind it."""
+    prompts, texts = ["a person", "", "the person is"], ["juggling", "a fence", ""]
+    ids, mask, is_prompt = tokenizer.encode_prompted(prompts, texts, max_length=99)
+    for i, (prompt, text) in enumerate(zip(prompts, texts)):
+        row = ids[i][mask[i]].tolist()
+        assert tokenizer.decode(row) == f"{prompt} {text}".strip()
+        assert ids[i][is_prompt[i]].tolist() == tokenizer.encode(prompt, max_length=99)[:-1]
+        assert row[-1] == END and is_prompt[i].sum() == len(row) - len(text_ids(tokenizer, prompt, text)) - 1
+    plain = tokenizer.encode_batch(texts, max_length=99)
+    assert torch.equal(tokenizer.encode_prompted([""] * 3, texts, max_length=99)[0], plain[0])
+
+
+def text_ids(tokenizer: Tokenizer, prompt: str, text: str) -> list[int]:
+    return tokenizer.encode(f" {text}" if prompt and text else text, max_length=99)[1:-1]
+
+
+def test_a_long_prompt_is_cut_before_what_follows_it(tokenizer):
+    whole, length = tokenizer.encode_after("a person jumping", "over", max_length=99)
+    behind = len(whole) - length  # and the end
+    for max_length in range(2, len(whole)):
+        ids, num_prompt = tokenizer.encode_after("a person jumping", "over", max_length=max_length)
+        assert len(ids) == max_length and (ids[0], ids[-1]) == (BEGIN, END)
+        kept = min(behind - 1, max_length - 2)
+        assert ids[num_prompt:-1] == whole[length : length + kept]
+        assert ids[:num_prompt] == whole[:num_prompt] and num_prompt == max_length - 1 - kept

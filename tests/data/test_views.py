@@ -5,7 +5,7 @@ from videos import coloured_frames, save_video, seen
 
 from coca_video.data.manifest import ClipRecord
 from coca_video.data.sampling import Sampling
-from coca_video.data.views import ViewsConfig, clip_indices, record_frames, record_views
+from coca_video.data.views import ViewsConfig, clip_indices, record_frames, record_origin, record_views
 from coca_video.errors import InputError
 
 
@@ -75,6 +75,25 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path):
     assert frames.shape == (1, 3, 4, 6)
     views = record_views(ClipRecord(path, "red"), ViewsConfig(num_frames=8, num_clips=2), whole)
     assert [tuple(view.shape) for view in views] == [(1, 3, 4, 6)] * 2
+
+
+def test_a_pair_s_views_are_both_pictures(tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, colour in zip(paths, ("red", "blue")):
+        Image.new("RGB", (6, 4), colour).save(path)
+    pair, positions = ClipRecord(paths[0], "red or blue", second_path=paths[1]), []
+
+    def prepare(frames: torch.Tensor, position: float) -> torch.Tensor:
+        positions.append(position)
+        return frames
+
+    found = record_views(pair, ViewsConfig(num_crops=2), prepare)
+    assert len(found) == 2 and positions == [0.0, 1.0] * 2
+    for view in found:
+        assert view.shape == (2, 3, 4, 6) and view[0, 0].all() and view[1, 2].all() and not view[1, 0].any()
+    turned = ClipRecord(paths[1], "red or blue", second_path=paths[0])
+    assert record_origin(pair)["second"]["video"] == record_origin(turned)["video"]
+    assert "second" not in record_origin(pair.singly[0]) and pair.singly[1].path == paths[1]
 
 
 def test_views_are_clips_then_crops(coloured_video):

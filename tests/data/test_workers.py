@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tasks import (
+from worker_tasks import (
     Unreadable,
     a_lambda,
     act,
@@ -64,7 +64,7 @@ def test_nothing_but_failing_tasks():
 
 
 def test_a_bug_shows_its_traceback():
-    with pytest.raises(RuntimeError, match=r"(?s)tasks.py.*ZeroDivisionError: float division by zero"):
+    with pytest.raises(RuntimeError, match=r"(?s)worker_tasks.py.*ZeroDivisionError: float division by zero"):
         values(divide, [1, 0, 2], context={"dividend": 8.0})
     with pytest.raises(ZeroDivisionError):
         values(divide, [1, 0, 2], context={"dividend": 8.0}, num_workers=0)
@@ -178,7 +178,7 @@ def test_a_program_that_forgets_them_ends():
     """With workers at work, and the iterator open: they do not hear that they should go."""
     script = """
         from coca_video.data.workers import run_killable
-        from tasks import act
+        from worker_tasks import act
 
         if __name__ == "__main__":
             found = run_killable(act, [1, "sleep", "sleep"], num_workers=2, timeout=None)
@@ -196,7 +196,7 @@ def test_ctrl_c_reaches_the_caller_alone(moment):
     script = """
         from coca_video.cli import run
         from coca_video.data.workers import run_killable
-        from tasks import act
+        from worker_tasks import act
 
         def main():
             print("starting", flush=True)

@@ -3,6 +3,7 @@ import torch
 import torch.multiprocessing
 from processes import start
 from steps import batch, distributed_steps
+from taught import CLASSES, all_tasks, batch_for, like, with_head
 from tiny import POOLERS, coca, coca_config, image_config, name, shaken, temporal_config, text_config
 from torch import nn
 
@@ -14,7 +15,10 @@ from coca_video.models.coca import CoCa, CoCaConfig
 from coca_video.models.image_encoder import ImageStyle
 from coca_video.models.poolers import PoolerStyle
 from coca_video.models.text_decoder import TextStyle
-from coca_video.training.optim import OptimizerConfig
+from coca_video.tasks.classification import Classification
+from coca_video.tasks.question_answering import QuestionAnswering
+from coca_video.tasks.task import Task
+from coca_video.training.optim import OptimizerConfig, group_of
 from coca_video.training.regimes import (
     ALL,
     Phase,
@@ -22,10 +26,11 @@ from coca_video.training.regimes import (
     TuningConfig,
     freeze_all_but,
     plan_phases,
+    reached_by_task,
     reached_parameters,
 )
 from coca_video.training.state import TrainingState
-from coca_video.training.step import LossConfig, compute_losses
+from coca_video.training.step import Inputs, LossConfig, compute_losses, task_losses_of
 
 GROUPS = {"image_encoder", "poolers", "temporal", "unimodal", "multimodal", "heads"}
 TABLE = {
@@ -35,6 +40,7 @@ TABLE = {
     Regime.lit: [GROUPS - {"image_encoder"}],
     Regime.temporal: [{"temporal"}],
     Regime.heads: [{"heads"}],
+    Regime.task_head: [{"task_head"}],
 }
 LOSSES = {"both": LossConfig(), "caption": LossConfig(contrastive_weight=0.0), "contrast": LossConfig(0.0)}
 
@@ -109,7 +115,7 @@ def test_the_styles_of_open_clip(case):
 
 
 def test_groups_are_the_models_parts():
-    assert ALL == GROUPS == {n for n, _ in coca().named_children()}
+    assert ALL - {"task_head"} == GROUPS == {n for n, _ in coca().named_children()}
     assert TABLE.keys() == set(Regime)
 
 
@@ -149,7 +155,7 @@ def in_training(model: nn.Module) -> set[str]:
 
 @pytest.mark.parametrize(
     ("regime", "case"),
-    [(regime, "both") for regime in Regime if regime is not Regime.poolers_then_full]
+    [(regime, "both") for regime in Regime if regime not in (Regime.poolers_then_full, Regime.task_head)]
     + [(Regime.full, "caption"), (Regime.full, "contrast")],
 )
 def test_steps_change_what_the_regime_trains_and_nothing_else(regime, case):
@@ -248,3 +254,54 @@ def test_the_first_share_is_a_share(share):
 def test_distributed_steps_with_a_loss_of_weight_zero(tmp_path):
     arguments = (str(tmp_path / "meeting"), [LOSSES["caption"], LOSSES["contrast"]])
     start(distributed_steps, *arguments, num_processes=2)
+
+
+def task_gradients(model: CoCa, task: Task) -> set[str]:
+    """What a step of the task gives a gradient, of clips of one to three frames or of pairs."""
+    model.zero_grad(set_to_none=True)
+    batch = batch_for(task)
+    inputs = Inputs.of(batch, batch.frames / 255)
+    task_losses_of(inputs, task, model, num_rows=3)["loss"].backward()
+    return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("poolers", POOLERS, ids=name)
+@pytest.mark.parametrize("adaptor", Adaptor)
+def test_what_a_task_reaches_is_what_its_steps_train(adaptor, poolers):
+    sizes = {"image": image_config(num_layers=1), "temporal": temporal_config(adaptor, num_layers=1)}
+    text = text_config(num_unimodal_layers=1, num_multimodal_layers=1)
+    for task in [*all_tasks(), all_tasks(blind=True)[1], Silent(classes=CLASSES), Timed(classes=CLASSES)]:
+        model = with_head(coca(text=text, **sizes, **poolers), task)
+        reached = reached_by_task(model.config, task, like(task))
+        assert task_gradients(model, task) == set(reached), task
+        groups = {group_of(parameter) for parameter in reached}
+        assert "task_head" in groups and ("image_encoder" in groups) is not task.blind, task
+        assert ("heads" in groups) is ("answer" in task.weights() and task.weights()["answer"] > 0), task
+        assert ("multimodal" in groups) is not isinstance(task, Classification), task
+
+
+class Silent(QuestionAnswering):
+    """Learns to choose alone."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.caption_weight = 0.0
+
+
+class Timed(Classification):
+    """Frames have positions."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.num_positions = 3
+
+
+@pytest.mark.parametrize("regime", Regime)
+def test_a_task_s_head_learns_with_every_regime(regime):
+    task = all_tasks()[1]
+    config = coca_config(temporal=temporal_config(Adaptor.attentional))
+    reached = reached_by_task(config, task, like(task))
+    phases = plan_phases(config, TuningConfig(regime), num_steps=4, reached=reached)
+    for phase, trained in zip(phases, TABLE[regime], strict=True):
+        groups = {group_of(parameter) for parameter in phase.trained}
+        assert groups - {"task_head"} == trained - {"task_head"} and "task_head" in groups

@@ -2,11 +2,14 @@ import pytest
 import reference
 import torch
 from steps import batch
+from taught import CLASSES, all_tasks, batch_for, inputs_for, like, with_head
 from tiny import POOLERS, coca, noise, temporal_config, text_config
 
 from coca_video.models.adaptors import Adaptor
 from coca_video.models.text_decoder import TextStyle
-from coca_video.training.step import LossConfig, compute_losses
+from coca_video.tasks.classification import Classification
+from coca_video.training.regimes import reached_by_task
+from coca_video.training.step import Inputs, LossConfig, compute_losses, task_losses_of
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -70,3 +73,39 @@ def test_one_loss_has_a_weight():
 def test_weights_are_not_negative(weights):
     with pytest.raises(ValueError, match="loss weights must not be negative"):
         LossConfig(*weights)
+
+
+@pytest.mark.parametrize("task", all_tasks(), ids=lambda task: task.name)
+def test_losses_of_a_task_are_means_over_rows(task):
+    model = with_head(coca(), task)
+    batch = batch_for(task, 4)
+    of_rows = task.losses(model, inputs_for(task, model, batch))
+    found = task_losses_of(Inputs.of(batch, batch.frames / 255), task, model, num_rows=4)
+    assert found.keys() == {"loss", *of_rows}
+    for name, rows in of_rows.items():
+        torch.testing.assert_close(found[name], rows.mean())
+    torch.testing.assert_close(found["loss"], task.weighted(of_rows).mean())
+
+
+def test_of_what_does_not_count_a_task_has_no_loss():
+    """But a gradient, of zero, for which the other processes wait."""
+    task = all_tasks()[1]
+    model, batch = with_head(coca(), task), batch_for(task)
+    batch.is_filler = True
+    found = task_losses_of(Inputs.of(batch, batch.frames / 255), task, model, num_rows=2.5)
+    found["loss"].backward()
+    assert not any(found.values())
+    live = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert live == set(reached_by_task(model.config, task, like(task)))
+
+
+class Total(Classification):
+    def losses(self, model, inputs):
+        return {"task": super().losses(model, inputs)["task"].mean()}
+
+
+def test_a_task_must_give_a_loss_of_each_row():
+    task = Total(classes=CLASSES)
+    model, batch = with_head(coca(), task), batch_for(task)
+    with pytest.raises(ValueError, match=r"its loss task must be one of each row, got \(\) for 3 rows"):
+        task_losses_of(Inputs.of(batch, batch.frames / 255), task, model, num_rows=3)

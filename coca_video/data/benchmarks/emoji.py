@@ -9,7 +9,8 @@
 
 Protocol: pack 3 is the test set. ACTIONS is zero-shot classification of the clips of `is_action`, with the
 `action` label; RETRIEVAL matches names and clips of `is_retrieval`. Other packs may be trained on as video:
-the packs share no concept. The Fluent 3D design of the clips is never seen as a picture.
+the packs share no concept. The Fluent 3D design of the clips is never seen as a picture. Pictures of people
+doing something have the `action` label too: a probe learns the classes of ACTIONS from them.
 """
 
 import re
@@ -37,7 +38,7 @@ from coca_video.data.benchmarks.emoji_sources import (
     read_svgs,
 )
 from coca_video.data.manifest import ClipRecord, read_manifest, write_manifest
-from coca_video.data.shards import PictureRecord, write_shards
+from coca_video.data.shards import PictureRecord, iterate_pictures, write_shards
 from coca_video.errors import InputError
 
 PICTURE_SIZE = 96  # pixels
@@ -59,7 +60,7 @@ def prepare(root: Path, *, packs: Sequence[int] = (1, 3), show_progress: bool = 
     """
     if unknown := [pack for pack in packs if pack not in PACKS]:
         raise InputError(f"packs: there is no pack {unknown[0]}; allowed are {', '.join(map(str, PACKS))}")
-    designs = [design for design in PICTURES if not (root / "pictures" / f"{design}-000000.tar").exists()]
+    designs = [design for design in PICTURES if not _is_drawn(root, design)]
     unfinished = [pack for pack in packs if not _is_finished(clips_manifest(root, pack))]
     sources = [PICTURES[design] for design in designs] + [PACKS[pack] for pack in unfinished]
     summary = [f"there already: {len(PICTURES) - len(designs)} designs, {len(packs) - len(unfinished)} packs"]
@@ -150,6 +151,14 @@ def _write_pictures(
     return f"pictures {design}: {len(drawn)} written, {len(wanted) - len(drawn)} not in this design"
 
 
+def _is_drawn(root: Path, design: str) -> bool:
+    """Whether a design's shards are there, with all labels: earlier versions gave pictures no action."""
+    if not (root / "pictures" / f"{design}-000000.tar").exists():
+        return False
+    labels = (picture.labels for picture in iterate_pictures(root / "pictures" / f"{design}-*.tar"))
+    return all("action" in each for each in labels if each["subgroup"] in ACTION_SUBGROUPS)
+
+
 def _is_pictured(emoji: Emoji) -> bool:
     return not (emoji.skintone or emoji.group == "flags" or emoji.group.startswith("extras-"))
 
@@ -166,7 +175,7 @@ def _draw(emoji: Emoji, svg: str, *, design: str) -> PictureRecord:
         "group": emoji.group,
         "subgroup": emoji.subgroup,
         "concept": emoji.concept,
-    }
+    } | _action_label(emoji)
     return PictureRecord(f"{design}-{emoji.code}", png, emoji.name, labels)
 
 
@@ -235,7 +244,9 @@ def _clip_record(emoji: Emoji, folder: Path) -> ClipRecord:
         "subgroup": emoji.subgroup,
         "skintone": emoji.skintone,
         "concept": emoji.concept,
-    }
-    if emoji.subgroup in ACTION_SUBGROUPS:
-        labels["action"] = action_of(emoji.name)
+    } | _action_label(emoji)
     return ClipRecord(folder / f"{emoji.code}.mp4", emoji.name, labels)
+
+
+def _action_label(emoji: Emoji) -> dict[str, str]:
+    return {"action": action_of(emoji.name)} if emoji.subgroup in ACTION_SUBGROUPS else {}

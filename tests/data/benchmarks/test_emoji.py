@@ -21,7 +21,7 @@ from PIL import Image
 from coca_video.data.benchmarks import emoji
 from coca_video.data.benchmarks.emoji_sources import Package, fetch, normal_code
 from coca_video.data.manifest import ClipRecord, read_manifest
-from coca_video.data.shards import read_pictures
+from coca_video.data.shards import read_pictures, write_shards
 from coca_video.errors import InputError
 
 FACE, BIKER, JUGGLER, PALE_JUGGLER = "1F600", "1F6B4-200D-2640-FE0F", "1F939", "1F939-1F3FB"
@@ -171,12 +171,29 @@ def test_pictures(root):
         "group": "people-body",
         "subgroup": "person-sport",
         "concept": "1f6b4-200d-2640",
+        "action": "biking",
     }
+    assert "action" not in pictures["twemoji-1f600"].labels
     pixels = {key: read_png(picture.encoded) for key, picture in pictures.items()}
     assert all(picture.shape == (96, 96, 3) for picture in pixels.values())
     assert (pixels["openmoji-1f600"] == RED).all() and (pixels["twemoji-1f600"] == BLUE).all()
     flat = pixels["twemoji-1f6b4-200d-2640"]  # twice as wide as high: centred on white
     assert (flat[:23] == 255).all() and (flat[73:] == 255).all() and (flat[25:71] == GREEN).all()
+
+
+def test_pictures_of_an_earlier_version_are_drawn_anew(root):
+    prepare(root)
+    shard = root / "pictures/twemoji-000000.tar"
+    older = read_pictures(shard)
+    for picture in older:
+        picture.labels.pop("action", None)
+    write_shards(root / "pictures", older, max_per_shard=100, prefix="twemoji")
+    before = files_of(root)
+    assert prepare(root)[1:] == ["pictures twemoji: 2 written, 1 not in this design"]
+    assert [picture.labels.get("action") for picture in read_pictures(shard)] == [None, "biking"]
+    changed = {name for name, time in files_of(root).items() if before[name] != time}
+    assert changed == {"pictures/twemoji-000000.tar"}
+    assert prepare(root)[0].startswith("there already: 2 designs")
 
 
 def read_video(path: Path) -> tuple[np.ndarray, float]:
