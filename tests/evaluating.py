@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from heads import subject_of
 
 from coca_video.checkpoint import load_checkpoint
 from coca_video.errors import InputError
@@ -41,3 +42,8 @@ class CountingSubject(CocaSubject):
     def encode(self, clips, origins):
         self.num_clips += len(clips)
         return super().encode(clips, origins)
+
+
+def evaluate_head(folder: Path, config: BenchmarkConfig, output: Path, rank: int) -> None:
+    outcome = evaluate_benchmark(subject_of(folder), config, output=output)
+    assert (outcome is None) == (rank != 0)

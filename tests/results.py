@@ -51,6 +51,12 @@ def captioning(*, groups: dict[str, float] | None = None, **ciders: float) -> di
     return found
 
 
+def head(task: str, *, settings: dict | None = None, **figures: float | dict) -> dict:
+    """What a learned task's head has said."""
+    about = {"task": task, "settings": settings or {}, "num_classes": 3129, "views": "softmax_sum"}
+    return COUNTS | about | {"figures": {"video": figures}}
+
+
 def make_result(checkpoint: str = "runs/a/step_10", *, reasons: tuple[str, ...] = (), **changes) -> dict:
     """Of Kinetics-400, complete and official unless there are reasons; tasks={...} replaces the task."""
     return deepcopy(

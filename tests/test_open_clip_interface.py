@@ -16,7 +16,7 @@ from coca_video.data.pictures import read_picture
 from coca_video.data.tokenizer import Tokenizer
 from coca_video.data.transforms import Preprocessing, Resize
 from coca_video.evaluation.benchmark import BenchmarkConfig, evaluate_benchmark
-from coca_video.evaluation.features import LoadingConfig
+from coca_video.evaluation.parts import LoadingConfig
 from coca_video.evaluation.retrieval import RetrievalConfig, Texts
 from coca_video.evaluation.subject import CocaSubject
 from coca_video.evaluation.zero_shot import ClassificationConfig

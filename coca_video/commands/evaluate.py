@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,15 +17,18 @@ from coca_video.evaluation.results import each_figure
 from coca_video.evaluation.subject import CocaSubject, Subject
 from coca_video.loading import load
 from coca_video.ops.distributed import joined
+from coca_video.tasks.catalogue import task_of
+from coca_video.tasks.task import Task
 
 NUM_PRINTED = 5  # examples that could not be read
 
 
-def main() -> int:
+def main(own: Sequence[type[Task]] = ()) -> int:
+    """own: tasks that are not in the catalogue, by which checkpoints may call them."""
     config = load_config(EvaluateConfig, "evaluate", sys.argv[1:])
     device = pick_device(config.device)
     output = Path(config.output or _default_output(config))
-    subject = _subject(config, device)
+    subject = _subject(config, device, own)
     with joined():
         outcome = evaluate_benchmark(subject, config.evaluate, output=output)
     if outcome is None:
@@ -34,12 +38,13 @@ def main() -> int:
     return 0 if is_complete(outcome.result) else PARTIAL
 
 
-def _subject(config: EvaluateConfig, device: torch.device) -> Subject:
+def _subject(config: EvaluateConfig, device: torch.device, own: Sequence[type[Task]]) -> Subject:
     if not config.checkpoint.startswith(PREFIX):
         checkpoint = load(config.checkpoint)
+        task = task_of(checkpoint, own) if config.evaluate.head else None
         checkpoint.model.to(device)
         checkpoint.model.image_encoder.merged_per_block = config.merged_per_block
-        return CocaSubject(checkpoint, device, token_cache=config.evaluate.token_cache)
+        return CocaSubject(checkpoint, device, token_cache=config.evaluate.token_cache, task=task)
     for name, value in (
         ("evaluate.token_cache", config.evaluate.token_cache),
         ("merged_per_block", config.merged_per_block),
@@ -50,10 +55,14 @@ def _subject(config: EvaluateConfig, device: torch.device) -> Subject:
 
 
 def _default_output(config: EvaluateConfig) -> Path:
-    """Beside the run that is evaluated; what is no folder here (a file, a Hub id) has none."""
+    """Beside the run that is evaluated; what is no folder here (a file, a Hub id) has none.
+
+    The same data may be evaluated zero-shot and by a head: neither replaces the other's result.
+    """
     run = Path(config.checkpoint)
     folder = run if run.is_dir() else Path("runs") / re.sub(r"[/:]+", "-", config.checkpoint)
-    return folder / "evaluate" / Path(config.evaluate.manifest).stem
+    manifest = Path(config.evaluate.manifest).stem
+    return folder / "evaluate" / (f"{manifest}-head" if config.evaluate.head else manifest)
 
 
 def summary(result: dict) -> str:
@@ -63,7 +72,8 @@ def summary(result: dict) -> str:
     rows.append(f"{'':44}" + "".join(f"{reading:>16}" for reading in readings))
     for name, task in result["tasks"].items():
         of = "" if task["num_expected"] is None else f" of {task['num_expected']:,}"
-        rows.append(f"{name}: {task['num_evaluated']:,}{of} evaluated")
+        title = f"{name} ({task['task'].replace('_', ' ')})" if name == "head" else name
+        rows.append(f"{title}: {task['num_evaluated']:,}{of} evaluated")
         rows += _figures(task["figures"], readings)
         for reading, figures in task.get("dual_softmax", {}).items():
             rows += _figures({reading: figures}, readings, suffix=" (dual softmax)")

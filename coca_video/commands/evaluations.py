@@ -18,15 +18,18 @@ from coca_video.evaluation.benchmark import (
 from coca_video.evaluation.results import each_figure
 from coca_video.evaluation.subject import CocaSubject
 from coca_video.loading import load
+from coca_video.tasks.catalogue import attach
+from coca_video.tasks.task import Task
 from coca_video.training.loop import Evaluation
 
 
 def open_evaluations(
-    config: TrainConfig, device: torch.device, *, trained_on: list[str]
+    config: TrainConfig, device: torch.device, *, trained_on: list[str], task: Task | None = None
 ) -> Evaluation | None:
     """None where there are none.
 
     trained_on: data sets that the evaluated weights will have seen.
+    task: what the run teaches, if not CoCa's own losses; once it knows its classes.
     Raises InputError, at the start and not after the first thousand steps, for what would fail then: unknown
     evaluations, data that is not there or was trained on, a figure `loop.best` that none of them gives.
     """
@@ -35,9 +38,9 @@ def open_evaluations(
         raise InputError(f"evaluations and loop.evaluate_every come together, {found}")
     benchmarks = _benchmarks(config.evaluations)
     for name, benchmark in benchmarks.items():
-        _check_data(name, benchmark, trained_on)
+        _check_data(name, benchmark, trained_on, task)
     _check_best(config.loop.best, benchmarks)
-    return _Evaluations(benchmarks, Path(config.output), device) if benchmarks else None
+    return _Evaluations(benchmarks, Path(config.output), device, task) if benchmarks else None
 
 
 def _benchmarks(names: list[str]) -> dict[str, BenchmarkConfig]:
@@ -51,11 +54,13 @@ def _benchmarks(names: list[str]) -> dict[str, BenchmarkConfig]:
     return found
 
 
-def _check_data(name: str, benchmark: BenchmarkConfig, trained_on: list[str]) -> None:
+def _check_data(name: str, benchmark: BenchmarkConfig, trained_on: list[str], task: Task | None) -> None:
+    if benchmark.head and task is None:
+        raise InputError(f"evaluations: {name} is of a task's head, and this run learns no task")
     if not Path(benchmark.manifest).exists():
         raise InputError(f"evaluations: {name} needs {benchmark.manifest}, which does not exist")
     check_not_seen(benchmark.manifest, trained_on, who=f"evaluations: {name}: this run")
-    check_records(benchmark)
+    check_records(benchmark, task)
 
 
 def _check_best(best: str | None, benchmarks: dict[str, BenchmarkConfig]) -> None:
@@ -74,15 +79,19 @@ def _check_best(best: str | None, benchmarks: dict[str, BenchmarkConfig]) -> Non
 class _Evaluations:
     """Results of each checkpoint lie in evaluate/, its name, and the benchmark's."""
 
-    def __init__(self, benchmarks: dict[str, BenchmarkConfig], run: Path, device: torch.device):
-        self.benchmarks, self.run, self.device = benchmarks, run, device
+    def __init__(
+        self, benchmarks: dict[str, BenchmarkConfig], run: Path, device: torch.device, task: Task | None
+    ):
+        self.benchmarks, self.run, self.device, self.task = benchmarks, run, device, task
 
     def __call__(self, checkpoint: Path) -> dict[str, float]:
         loaded = load(checkpoint)
+        if self.task:
+            attach(loaded, self.task)
         loaded.model.to(self.device)
         figures: dict[str, float] = {}
         for name, benchmark in self.benchmarks.items():
-            subject = CocaSubject(loaded, self.device, token_cache=benchmark.token_cache)
+            subject = CocaSubject(loaded, self.device, token_cache=benchmark.token_cache, task=self.task)
             folder = self.run / "evaluate" / checkpoint.name / name
             outcome = evaluate_benchmark(subject, benchmark, output=folder)
             figures |= dict(_figures(name, outcome)) if outcome else {}

@@ -17,15 +17,26 @@ from PIL.Image import Image
 
 from coca_video import __version__
 from coca_video.data.benchmarks.card import Card, file_hash, read_card
-from coca_video.data.manifest import ClipRecord, read_manifest
+from coca_video.data.examples import Examples
+from coca_video.data.manifest import ClipRecord, belongs, read_manifest
 from coca_video.data.views import ViewsConfig
 from coca_video.errors import InputError
 from coca_video.evaluation.caption_quality import CaptionConfig, coco_results, judge_captions
 from coca_video.evaluation.confusion_picture import confusion_picture
-from coca_video.evaluation.features import LoadingConfig, compute_features, features_key
+from coca_video.evaluation.features import EMBEDDINGS, MakeFeatures, features_of
+from coca_video.evaluation.parts import LoadingConfig, Maker, Rows, make_in_parts, parts_key
 from coca_video.evaluation.retrieval import RetrievalConfig, retrieve
-from coca_video.evaluation.selection import Evaluated, belongs
+from coca_video.evaluation.selection import Evaluated
 from coca_video.evaluation.subject import Subject
+from coca_video.evaluation.task_head import (
+    PREDICTIONS,
+    HeadConfig,
+    MakePredictions,
+    check_askable,
+    configured,
+    head_task,
+    judge_head,
+)
 from coca_video.evaluation.zero_shot import (
     ClassificationConfig,
     Classified,
@@ -34,10 +45,19 @@ from coca_video.evaluation.zero_shot import (
     resolve_templates,
 )
 from coca_video.files import write_whole
+from coca_video.tasks.task import Task
 
 FORMAT = 1  # of result.json
 NEARLY_ALL_TEXTS = 0.99  # of those listed: benchmarks of COCO leave out the few sixth and seventh ones
-WRITTEN = ("result.json", "predictions.jsonl", "captions.json", "per_class.csv", "confusion.png")
+WRITTEN = (
+    "result.json",
+    "predictions.jsonl",
+    "captions.json",
+    "answers.json",
+    "per_class.csv",
+    "confusion.png",
+)
+ZERO_SHOT = ("classification", "retrieval", "captioning")  # what CoCa can do without a head
 
 
 class Reading(str, Enum):
@@ -58,23 +78,26 @@ class BenchmarkConfig:
     classification: ClassificationConfig | None = None
     retrieval: RetrievalConfig | None = None
     captioning: CaptionConfig | None = None
+    head: HeadConfig | None = None  # the task that the checkpoint has learned
     token_cache: str | None = None  # a folder: later evaluations with the same image encoder need not encode
 
     def __post_init__(self) -> None:
-        if not (self.classification or self.retrieval or self.captioning):
-            raise ValueError("classification, retrieval or captioning must be given, got none of them")
+        if not self.tasks():
+            raise ValueError("classification, retrieval, captioning or head must be given, got none of them")
+        if self.tasks() == ["head"] and self.reading not in (None, Reading.video):
+            raise ValueError(f"reading must be video: a head sees all frames, got {self.reading.value}")
         if self.views.num_views > 1 and (self.captioning or self.token_cache):
             what = "captioning" if self.captioning else "token_cache"
             raise ValueError(f"{what} needs a single view: num_clips and num_crops must be 1")
 
     def tasks(self) -> list[str]:
         """By the names that results have for them."""
-        return [name for name in ("classification", "retrieval", "captioning") if getattr(self, name)]
+        return [name for name in (*ZERO_SHOT, "head") if getattr(self, name)]
 
     def subsets(self) -> list[str]:
         """Of all tasks."""
         found = [self.classification.label] if self.classification else []
-        return found + [task.subset for task in (self.retrieval, self.captioning) if task]
+        return found + [task.subset for task in (self.retrieval, self.captioning, self.head) if task]
 
 
 @dataclass
@@ -85,6 +108,7 @@ class Outcome:
     predictions: list[dict]  # one a readable clip
     classified: Classified | None
     captions: list[dict] | None  # in COCO's results format
+    answers: list[dict] | None = None  # in VQA's
 
 
 def evaluate_benchmark(subject: Subject, config: BenchmarkConfig, *, output: Path) -> Outcome | None:
@@ -97,20 +121,15 @@ def evaluate_benchmark(subject: Subject, config: BenchmarkConfig, *, output: Pat
     _check(subject, config)
     records, card = read_manifest(manifest), read_card(manifest)
     digest = file_hash(manifest)  # now, as hours later it may be another
-    _check_records(records, card, config)
-    records = [record for record in records if any(belongs(record, s) for s in config.subsets())]
+    _check_records(records, card, config, subject.task)
+    records = [record for record in records if any(belongs(record.labels, s) for s in config.subsets())]
     parts = _parts_folder(subject, config, output, digest=digest)
-    features = compute_features(
-        subject,
-        records,
-        views=config.views,
-        loading=config.loading,
-        decoding=config.captioning.decoding if config.captioning else None,
-        folder=parts,
-    )
-    if features is None:
+    examples, makers = _examples(subject, records, config), _makers(subject, config)
+    made = make_in_parts(examples, makers, loading=config.loading, folder=parts)
+    if made is None:
         return None
-    outcome = _judged(subject, Evaluated(records, card, features), config, digest=digest)
+    evaluated = Evaluated(records, card, features_of(made), made.rows.get(PREDICTIONS, Rows()))
+    outcome = _judged(subject, evaluated, config, digest=digest)
     write_outcome(outcome, output)
     _remove_parts(parts)
     return outcome
@@ -123,6 +142,8 @@ def write_outcome(outcome: Outcome, folder: Path) -> None:
     write_whole(folder / "predictions.jsonl", "".join(map(_as_json, outcome.predictions)))
     if outcome.captions is not None:
         write_whole(folder / "captions.json", _as_json(outcome.captions, indent=0))
+    if outcome.answers is not None:
+        write_whole(folder / "answers.json", _as_json(outcome.answers, indent=0))
     if outcome.classified:
         write_whole(folder / "per_class.csv", _class_table(outcome.classified))
         _save(
@@ -144,9 +165,12 @@ def check_not_seen(manifest: str, trained_on: list[str], *, who: str) -> None:
         raise InputError(f"{who} was trained on {Path(manifest)}, the clips to be evaluated")
 
 
-def check_records(config: BenchmarkConfig) -> None:
-    """Whether the manifest and its card are such that they can be evaluated; no clip is read."""
-    _check_records(read_manifest(config.manifest), read_card(Path(config.manifest)), config)
+def check_records(config: BenchmarkConfig, task: Task | None = None) -> None:
+    """Whether the manifest and its card are such that they can be evaluated; no clip is read.
+
+    task: whose head is to be evaluated, where the settings want that.
+    """
+    _check_records(read_manifest(config.manifest), read_card(Path(config.manifest)), config, task)
 
 
 def _check(subject: Subject, config: BenchmarkConfig) -> None:
@@ -158,19 +182,46 @@ def _check(subject: Subject, config: BenchmarkConfig) -> None:
         raise InputError(f"evaluate.reading: {about['checkpoint']} has no {config.reading.value}; {allowed}")
     if config.captioning and not subject.writes_captions:
         raise InputError(f"evaluate.captioning: {about['checkpoint']} writes no captions")
+    if config.head:
+        _task(subject, config)
     if config.classification:
         resolve_templates(config.classification.templates)
     for position in config.views.crop_positions():  # a transform may not crop there
         subject.prepare(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), position)
 
 
-def _check_records(records: list[ClipRecord], card: Card | None, config: BenchmarkConfig) -> None:
+def _check_records(
+    records: list[ClipRecord], card: Card | None, config: BenchmarkConfig, task: Task | None
+) -> None:
     """What can be known to be wrong before anything is encoded."""
     for subset in config.subsets():
-        if not any(belongs(record, subset) for record in records):
+        if not any(belongs(record.labels, subset) for record in records):
             raise InputError(f"{config.manifest}: no example is in {subset!r}")
     if config.classification:
         class_names(records, card, config.classification.label)
+    if config.head and task:
+        configured(task, config.head, num_views=config.views.num_views)
+        check_askable(task, records, config.head.subset, manifest=config.manifest)
+
+
+def _task(subject: Subject, config: BenchmarkConfig) -> Task:
+    return head_task(subject, config.head, num_views=config.views.num_views)
+
+
+def _examples(subject: Subject, records: list[ClipRecord], config: BenchmarkConfig) -> Examples:
+    size = subject.protocol()["image_size"] if config.loading.reduced_decoding else None
+    return Examples(records, config.views, subject.prepare, shorter_side=size, cache=subject.cache)
+
+
+def _makers(subject: Subject, config: BenchmarkConfig) -> dict[str, Maker]:
+    makers, num_views = {}, config.views.num_views
+    if config.tasks() != ["head"]:
+        decoding = config.captioning.decoding if config.captioning else None
+        makers[EMBEDDINGS] = MakeFeatures(subject, num_views, decoding)
+    if config.head:
+        task = _task(subject, config)
+        makers[PREDICTIONS] = MakePredictions(subject, task, config.head.subset, num_views)
+    return makers
 
 
 def _parts_folder(subject: Subject, config: BenchmarkConfig, output: Path, *, digest: str) -> Path:
@@ -181,7 +232,7 @@ def _parts_folder(subject: Subject, config: BenchmarkConfig, output: Path, *, di
         "versions": _versions(),
         "loading": asdict(config.loading) | {"num_workers": None},
     }
-    return output / "parts" / features_key(settings)
+    return output / "parts" / parts_key(settings)
 
 
 def _remove_parts(parts: Path) -> None:
@@ -193,7 +244,7 @@ def _remove_parts(parts: Path) -> None:
 
 def _judged(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, *, digest: str) -> Outcome:
     lead = config.reading.value if config.reading else subject.readings[0]
-    tasks, listed, classified, captions = {}, [], None, None
+    tasks, listed, classified, captions, answers = {}, [], None, None, None
     if config.classification:
         classified = classify(subject, evaluated, config.classification, lead=lead)
         tasks["classification"] = classified.figures
@@ -206,10 +257,15 @@ def _judged(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, *, 
         listed.append(of_clips)
         texts = [of_clips[i]["caption"] for i in evaluated.features.indices]
         captions = coco_results([evaluated.records[i] for i in evaluated.features.indices], texts)
+    if config.head:
+        head = judge_head(_task(subject, config), evaluated, config.head)
+        tasks["head"], answers = head.entry, head.answers
+        listed.append(head.listed)
+        classified = classified or head.classified
     result = _result(subject, evaluated, config, lead) | {"manifest_sha256": digest, "tasks": tasks}
     reasons = shortfalls(result)
     result["official"], result["not_official_because"] = not reasons, reasons
-    return Outcome(result, list(_predictions(evaluated, listed)), classified, captions)
+    return Outcome(result, list(_predictions(evaluated, listed)), classified, captions, answers)
 
 
 def _result(subject: Subject, evaluated: Evaluated, config: BenchmarkConfig, lead: str) -> dict:
@@ -270,6 +326,8 @@ def shortfalls(result: dict) -> list[str]:
         reasons.append("the manifest is not the one that its card was written for")
     if reason := _fewer_texts(result["tasks"].get("retrieval", {})):
         reasons.append(reason)
+    if reason := result["tasks"].get("head", {}).get("not_judged"):
+        reasons.append(f"head: {reason}")
     protocol = result["protocol"]
     for name in ("reduced_decoding", "merged_per_block"):
         if protocol.get(name):
@@ -305,6 +363,10 @@ def _predictions(evaluated: Evaluated, listed: list[dict[int, dict]]) -> Iterabl
     for i in evaluated.features.indices:
         record = evaluated.records[i]
         about = {"id": record.name, "path": str(record.path), "text": record.text, "labels": record.labels}
+        if record.second_path:
+            about["second_path"] = str(record.second_path)
+        if record.answers:
+            about["answers"] = record.answers
         yield about | {key: value for task in listed for key, value in task.get(i, {}).items()}
 
 

@@ -52,11 +52,15 @@ def caption_figures(captions: list[str], references: list[list[str]]) -> dict[st
 
 def coco_results(records: list[ClipRecord], captions: list[str]) -> list[dict]:
     """COCO's results format: [{"image_id": ..., "caption": ...}], ids as numbers where they are."""
-    names = [record.name for record in records]
     return [
-        {"image_id": int(name) if NUMBER.fullmatch(name) else name, "caption": caption}
-        for name, caption in zip(names, captions, strict=True)
+        {"image_id": id_of(record), "caption": caption}
+        for record, caption in zip(records, captions, strict=True)
     ]
+
+
+def id_of(record: ClipRecord) -> int | str:
+    """A record's name, as a number if it is one."""
+    return int(record.name) if NUMBER.fullmatch(record.name) else record.name
 
 
 def _by_group(

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coca_video.data.benchmarks.snli_ve import RELATIONS
+
 
 @dataclass(frozen=True)
 class Column:
@@ -24,13 +26,14 @@ def _ranking(direction: str, group: str) -> tuple[Column, ...]:
     return (*recalls, *ranks)
 
 
+_TOP = (
+    Column("top-1", "top1"),
+    Column("top-5", "top5"),
+    Column("mean of both", "mean_top1_top5"),
+    Column("mean of classes", "mean_class_accuracy"),
+)
 COLUMNS = {
-    "classification": (
-        Column("top-1", "top1"),
-        Column("top-5", "top5"),
-        Column("mean of both", "mean_top1_top5"),
-        Column("mean of classes", "mean_class_accuracy"),
-    ),
+    "classification": _TOP,
     "retrieval": (*_ranking("text_to_video", "text → clip"), *_ranking("video_to_text", "clip → text")),
     "captioning": (
         Column("BLEU-4", "bleu4", factor=100, key="bleu_4"),
@@ -43,11 +46,20 @@ COLUMNS = {
         Column("repeated 4-grams", "repeated_ngrams", factor=100, best=min),
         Column("mean length", "mean_length", best=None),
     ),
+    "head": (
+        Column("accuracy", "accuracy"),
+        Column("consistency", "consistency"),
+        *_TOP,
+        Column("distinct answers", "distinct", factor=100, best=None),
+        *(Column(name, f"answer_type.{name}", "by type of answer") for name in ("yes/no", "number", "other")),
+        *(Column(name, f"relation.{name}", "by relation") for name in RELATIONS),
+    ),
 }
 HEADLINES = {  # metrics of the summary
     "classification": ("top1",),
     "retrieval": ("text_to_video.R@1", "video_to_text.R@1"),
     "captioning": ("cider_d",),
+    "head": ("accuracy", "top1"),
 }
 UNITS = {
     "classification": "Per cent of examples; a tie counts against the model.",
@@ -56,4 +68,7 @@ UNITS = {
     "captioning": "BLEU, METEOR, ROUGE, CIDEr (CIDEr-D) and SPICE times 100, as papers print them; exact "
     "matches and distinct captions in per cent. Repeated 4-grams: per cent of a caption’s that stand earlier "
     "in it, less is better. Lengths are in words.",
+    "head": "Per cent of examples; a tie counts against the model. Of questions with several annotators the "
+    "accuracy is VQA’s. Consistency: per cent of statements that are judged rightly of all their pairs.",
 }
+TITLES = {"head": "learned task"}  # of tables, where it is not the task's name

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from coca_video.evaluation.columns import COLUMNS, HEADLINES, UNITS, Column
+from coca_video.evaluation.columns import COLUMNS, HEADLINES, TITLES, UNITS, Column
 from coca_video.evaluation.published import SETTINGS
 from coca_video.evaluation.results import TASKS, Result
 from coca_video.evaluation.rows import Row, published_rows, result_rows
@@ -19,6 +19,10 @@ class Table:
     published: list[Row]
     not_official: list[Row]
     warnings: list[str]  # what makes rows no equals
+
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.task, self.task)
 
     @property
     def units(self) -> str:

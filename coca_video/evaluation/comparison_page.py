@@ -62,7 +62,7 @@ def as_text(sections: list[Section]) -> str:
 
 def _short_table(section: Section, table: Table) -> str:
     shown = table.headline_columns
-    head = [f"{section.heading}: {table.task}", *(table.columns[i].full_name for i in shown)]
+    head = [f"{section.heading}: {table.title}", *(table.columns[i].full_name for i in shown)]
     ours = [row for row in table.official + table.not_official if row.is_first]
     theirs = table.best_published(shown[0]) if shown else []
     return _aligned([head, *([_short_name(row), *(row.shown[i] for i in shown)] for row in ours + theirs)])

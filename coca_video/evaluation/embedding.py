@@ -51,6 +51,13 @@ def encode_clips(checkpoint: Checkpoint, clips: list[Tensor], *, device: torch.d
     return ClipFeatures(video.cpu(), each[:, 0].cpu(), mean.cpu(), memory.to("cpu"), first_memory.to("cpu"))
 
 
+def image_tokens(checkpoint: Checkpoint, content: Tensor, frame_mask: Tensor) -> Tensor:
+    """uint8 frames 'b t c h w' of the model's size -> tokens 'b t n d'; what is tokens already stays."""
+    if content.is_floating_point():
+        return content
+    return checkpoint.model.encode_frames(checkpoint.preprocessing.normalised(content), frame_mask)
+
+
 def cached_source(
     model: CoCa, source: Source, folder: str, *, batch_size: int, num_workers: int
 ) -> CachedSource:

@@ -48,6 +48,7 @@ class OpenClipSubject:
     readings = (MEAN_OF_FRAMES, FIRST_FRAME)
     writes_captions = False
     cache = None
+    task = None
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ OF_TASK: dict[str, dict[str, Any]] = {
     "classification": {"num_classes": int, "templates.sets": list, "templates.prompts": list, "views": str},
     "retrieval": {"num_texts": int, "texts": str},
     "captioning": {"decoding": str},
+    "head": {"task": str, "settings": dict},
 }
 OPTIONAL = ("by_group", "dual_softmax")  # objects of figures
 TASKS = tuple(OF_TASK)

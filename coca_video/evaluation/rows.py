@@ -163,10 +163,18 @@ def _of_captioning(found: dict) -> list[str]:
     return [found["decoding"], *prompt, *(f"{name}: {reason}" for name, reason in reasons)]
 
 
+def _of_head(found: dict) -> list[str]:
+    classes = [f"{found['num_classes']:,} classes"] if "num_classes" in found else []
+    answers = ["answers written freely"] if found.get("answers") == "written" else []
+    blind = ["blind"] if found["settings"].get("blind") else []
+    return [found["task"].replace("_", " "), *(answers or classes), *blind]
+
+
 OF_TASK: dict[str, Callable[[dict], list[str]]] = {
     "classification": _of_classification,
     "retrieval": _of_retrieval,
     "captioning": _of_captioning,
+    "head": _of_head,
 }
 
 
@@ -174,13 +182,16 @@ OF_TASK: dict[str, Callable[[dict], list[str]]] = {
 
 
 def published_rows(dataset: str, split: str, task: str) -> list[Row]:
-    """A row for the figures of one model, setting, protocol and source. Nobody publishes training splits."""
+    """A row for the figures of one model, setting, protocol and source. Nobody publishes training splits.
+
+    Beside a learned task stands what others have learned, and nothing zero-shot.
+    """
     if dataset not in BENCHMARKS or split.startswith("train"):
         return []
     metrics = [column.metric for column in COLUMNS[task]]
     rows: dict[tuple[str, ...], list[Published]] = {}
     for figure in published(dataset):
-        if figure.metric in metrics:
+        if figure.metric in metrics and not (task == "head" and figure.setting == "zero-shot"):
             rows.setdefault((figure.setting, figure.model, figure.protocol, figure.source), []).append(figure)
     ordered = sorted(rows.values(), key=lambda figures: SETTINGS.index(figures[0].setting))
     return [_published_row(figures, metrics) for figures in ordered]

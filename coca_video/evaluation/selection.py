@@ -1,11 +1,12 @@
 """What a task judges: a part of a data set, and how much of it there is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coca_video.data.benchmarks.card import Card
-from coca_video.data.manifest import ClipRecord
+from coca_video.data.manifest import ClipRecord, belongs
 from coca_video.errors import InputError
 from coca_video.evaluation.features import Features
+from coca_video.evaluation.parts import Rows
 
 
 @dataclass
@@ -32,13 +33,14 @@ class Evaluated:
     records: list[ClipRecord]  # those of the manifest that any task judges
     card: Card | None
     features: Features
+    predictions: Rows = field(default_factory=Rows)  # of a task's head; where there is one
 
     def select(self, subset: str) -> Selection:
-        """The part called `subset`: "" is all, "label" what has that label, "label=value" what has it so.
+        """The part called `subset`, as `belongs` spells it.
 
         Raises InputError for a part without a readable example.
         """
-        chosen = {i for i, record in enumerate(self.records) if belongs(record, subset)}
+        chosen = {i for i, record in enumerate(self.records) if belongs(record.labels, subset)}
         rows = [row for row, i in enumerate(self.features.indices) if i in chosen]
         if not rows:
             raise InputError(f"evaluate: no readable example is in the subset {subset!r}")
@@ -54,11 +56,3 @@ class Evaluated:
         if subset in self.card.subsets:
             return self.card.subsets[subset]
         return self.card.num_expected if num_chosen == len(self.records) else None
-
-
-def belongs(record: ClipRecord, subset: str) -> bool:
-    """Whether a record is in a subset as `Evaluated.select` spells it."""
-    label, equals, value = subset.partition("=")
-    if not subset:
-        return True
-    return record.labels.get(label) == value if equals else label in record.labels

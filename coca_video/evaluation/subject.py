@@ -14,6 +14,7 @@ from coca_video.errors import InputError
 from coca_video.evaluation.captioning import DecodingConfig, best_captions
 from coca_video.evaluation.embedding import encode_clips, encode_texts, open_token_cache
 from coca_video.models.text_decoder import Memory
+from coca_video.tasks.task import Task
 
 VIDEO, FIRST_FRAME, MEAN_OF_FRAMES = READINGS = ("video", "first_frame", "mean_of_frames")
 
@@ -34,6 +35,7 @@ class Subject(Protocol):
     scale: float  # of similarities, before a softmax over them
     prepare: Prepare  # called in other processes: it can be pickled
     cache: TokenCache | None  # where tokens in place of prepared frames are read, if any
+    task: Task | None  # that the model has a head for
 
     def describe(self) -> dict[str, Any]:
         """What results say of the model: at least checkpoint, sha256 and trained_on; in JSON's terms."""
@@ -55,14 +57,22 @@ class CocaSubject:
     """A CoCa checkpoint, whose model is on `device`.
 
     token_cache: a folder that keeps the image encoder's tokens, so that a second evaluation encodes nothing.
+    task: what the checkpoint has learned (`tasks.catalogue.task_of`, which gives the model its head).
     Raises InputError if the model's adaptor, the joint one, encodes a clip's frames together.
     """
 
     readings = READINGS
     writes_captions = True
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, *, token_cache: str | None = None):
-        self.checkpoint, self.device = checkpoint, device
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        token_cache: str | None = None,
+        task: Task | None = None,
+    ):
+        self.checkpoint, self.device, self.task = checkpoint, device, task
         model = checkpoint.model
         self.prepare = Resized(checkpoint.preprocessing, model.config.image.image_size)
         self.scale = model.heads.log_scale.exp().item()
@@ -84,8 +94,7 @@ class CocaSubject:
         }
 
     def encode(self, clips: list[Tensor], origins: list[dict | None]) -> Encoded:
-        if self.cache:
-            clips = self._through_cache(clips, origins)
+        clips = self.through_cache(clips, origins)
         features = encode_clips(self.checkpoint, clips, device=self.device)
         memories = {VIDEO: features.video_memory, FIRST_FRAME: features.first_frame_memory}
         return Encoded({reading: getattr(features, reading) for reading in READINGS}, memories)
@@ -101,14 +110,11 @@ class CocaSubject:
             for reading, memory in encoded.memories.items()
         }
 
-    @cached_property
-    def _hash(self) -> str:
-        """Large files take seconds to read."""
-        return self.checkpoint.hash
-
     @torch.inference_mode()
-    def _through_cache(self, clips: list[Tensor], origins: list[dict | None]) -> list[Tensor]:
-        """The tokens 't n d' of every clip; those of frames are encoded and kept."""
+    def through_cache(self, clips: list[Tensor], origins: list[dict | None]) -> list[Tensor]:
+        """The tokens 't n d' of every clip, those of frames encoded and kept; without a cache the clips."""
+        if self.cache is None:
+            return clips
         new = [i for i, clip in enumerate(clips) if not clip.is_floating_point()]
         if new:
             frames = torch.cat([clips[i] for i in new]).to(self.device)
@@ -118,6 +124,11 @@ class CocaSubject:
                 clips[i] = encoded.cpu()
                 self.cache.put(origins[i], clips[i])
         return clips
+
+    @cached_property
+    def _hash(self) -> str:
+        """Large files take seconds to read."""
+        return self.checkpoint.hash
 
 
 def _cache(checkpoint: Checkpoint, folder: str) -> TokenCache:

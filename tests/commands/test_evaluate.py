@@ -4,10 +4,14 @@ import shutil
 
 import pytest
 from datasets import call, clips_source, refusal, training_arguments
+from heads import ANSWERS, pair_set, question_set, save_taught
 
 from coca_video.checkpoint import load_checkpoint
 from coca_video.commands.evaluate import main
+from coca_video.commands.report import main as report_main
 from coca_video.commands.train import main as train_main
+from coca_video.tasks.picture_pairs import PicturePairs
+from coca_video.tasks.question_answering import QuestionAnswering
 
 
 def arguments(checkpoint, root, *changes: str) -> list[str]:
@@ -116,3 +120,60 @@ def test_unknown_templates(image_run, emoji_root, tmp_path, capsys):
     found = refusal(main, *arguments(image_run, emoji_root, *settings), capsys=capsys)
     assert "clip_kinetcs" in found and "clip_kinetics" in found
     assert list(tmp_path.iterdir()) == []
+
+
+# Learned tasks
+
+
+def head_arguments(checkpoint, manifest, *changes: str) -> list[str]:
+    data = [f"evaluate.manifest={manifest}", "evaluate.loading.num_workers=0", "device=cpu"]
+    return [f"checkpoint={checkpoint}", "evaluate=vqa_v2", *data, *changes]
+
+
+def test_a_head_s_result_lies_beside_the_zero_shot_one(tmp_path, capsys):
+    checkpoint = save_taught(tmp_path / "run", QuestionAnswering(classes=ANSWERS))
+    manifest = question_set(tmp_path / "data")
+    assert call(main, *head_arguments(checkpoint, manifest)) == 0
+    folder = checkpoint / "evaluate" / "own-test-head"
+    names = ["answers.json", "predictions.jsonl", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    figures = json.loads((folder / "result.json").read_text())["tasks"]["head"]["figures"]["video"]
+    printed = capsys.readouterr().out
+    assert "head (question answering): 6 evaluated" in printed
+    rows = {" ".join(line.split()[:-1]): line.split()[-1] for line in printed.splitlines() if line.strip()}
+    assert float(rows["accuracy"]) == pytest.approx(figures["accuracy"], abs=0.01)
+    assert float(rows["answer type other"]) == pytest.approx(figures["answer_type"]["other"], abs=0.01)
+    page = tmp_path / "page.md"
+    call(report_main, folder, "--output", page)
+    assert "### Learned task" in page.read_text() and "answers.json" in page.read_text()
+    assert "own-test: learned task" in capsys.readouterr().out
+
+
+def test_answers_are_written_if_that_is_wanted(tmp_path):
+    checkpoint = save_taught(tmp_path / "run", QuestionAnswering(classes=ANSWERS))
+    manifest, output = question_set(tmp_path / "data"), tmp_path / "out"
+    changes = ["evaluate.head.open_ended=true", f"output={output}"]
+    assert call(main, *head_arguments(checkpoint, manifest, *changes)) == 0
+    result = json.loads((output / "result.json").read_text())
+    assert result["tasks"]["head"]["answers"] == "written"
+
+
+class OwnPairs(PicturePairs):
+    name = "own_pairs"
+
+
+def test_tasks_of_one_s_own(tmp_path, capsys):
+    checkpoint = save_taught(tmp_path / "run", OwnPairs(classes=["False", "True"]))
+    arguments = head_arguments(checkpoint, pair_set(tmp_path / "data"), f"output={tmp_path / 'out'}")
+    found = refusal(main, *arguments, capsys=capsys)
+    assert found.startswith(f"{checkpoint}: its task is 'own_pairs'; known are classification, question_ans")
+    assert call(lambda: main(own=[OwnPairs]), *arguments) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["tasks"]["head"]["task"] == "own_pairs"
+
+
+def test_a_head_that_is_not_there(image_run, tmp_path, capsys):
+    manifest = question_set(tmp_path / "data")
+    found = refusal(main, *head_arguments(image_run, manifest), capsys=capsys)
+    assert found.startswith(f"{image_run}/checkpoints/step-0000008: has learned no task")
+    assert not (image_run / "evaluate" / "own-test-head").exists()

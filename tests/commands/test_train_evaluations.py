@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import call, clips_source, pictures_source, refusal, training_arguments
 from evaluating import write_evaluation
+from heads import ANSWERS, question_set, save_taught
 
 from coca_video.checkpoint import saved_checkpoints
 from coca_video.cli import load_config
@@ -17,6 +18,7 @@ from coca_video.commands.train import main
 from coca_video.config import TrainConfig
 from coca_video.errors import InputError
 from coca_video.run_log import read_evaluations
+from coca_video.tasks.question_answering import QuestionAnswering
 
 FIGURE = "own/retrieval/text_to_video/median_rank"  # of four clips
 
@@ -118,3 +120,52 @@ def test_labels_that_are_not_there(config, emoji_root, tmp_path):
     changed = replace(config, evaluations=[str(path)], loop=replace(config.loop, best=None))
     with pytest.raises(InputError, match=f"^{manifest}: no example is in 'zoo'$"):
         open_evaluations(changed, torch.device("cpu"), trained_on=[])
+
+
+# Of a learned task
+
+
+@pytest.fixture
+def with_head(config, tmp_path) -> TrainConfig:
+    """Evaluates the head of questions."""
+    path, manifest = tmp_path / "asked.yaml", question_set(tmp_path / "data")
+    path.write_text(f"manifest: {manifest}\nhead: {{}}\nloading: {{num_workers: 0}}")
+    loop = replace(config.loop, best="asked/head/accuracy")
+    return replace(config, evaluations=[str(path)], loop=loop, output=str(tmp_path / "run"))
+
+
+def test_figures_of_a_head(with_head, tmp_path):
+    task = QuestionAnswering(classes=ANSWERS)
+    checkpoint = save_taught(tmp_path / "run" / "step-0000002", task)
+    evaluation = open_evaluations(with_head, torch.device("cpu"), trained_on=[], task=task)
+    figures = evaluation(checkpoint)
+    result = json.loads((tmp_path / "run/evaluate/step-0000002/asked/result.json").read_text())
+    accuracy = result["tasks"]["head"]["figures"]["video"]["accuracy"]
+    assert figures["asked/head/accuracy"] == accuracy
+    assert {"asked/head/answer_type/number", "asked/head/distinct"} <= set(figures)
+
+
+def test_a_head_where_no_task_is_learned(with_head):
+    with pytest.raises(InputError, match="^evaluations: asked is of a task's head, and this run learns no"):
+        open_evaluations(with_head, torch.device("cpu"), trained_on=[])
+
+
+def test_records_that_the_task_cannot_ask_about(with_head, tmp_path):
+    manifest = tmp_path / "data" / "own-test.jsonl"
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([*lines, lines[0].split(', "id"')[0] + "}"]))
+    with pytest.raises(InputError, match=f"^{manifest}: .*0.png: has no answers$"):
+        open_evaluations(
+            with_head, torch.device("cpu"), trained_on=[], task=QuestionAnswering(classes=ANSWERS)
+        )
+
+
+def test_settings_that_the_task_does_not_have(with_head, tmp_path):
+    path = Path(with_head.evaluations[0])
+    path.write_text(path.read_text().replace("head: {}", "head: {only_present: true}"))
+    with pytest.raises(
+        InputError, match="^evaluate.head.only_present: the task question_answering has no such"
+    ):
+        open_evaluations(
+            with_head, torch.device("cpu"), trained_on=[], task=QuestionAnswering(classes=ANSWERS)
+        )

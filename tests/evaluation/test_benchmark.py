@@ -26,7 +26,7 @@ from coca_video.errors import InputError
 from coca_video.evaluation.benchmark import BenchmarkConfig, Outcome, Reading, evaluate_benchmark, is_complete
 from coca_video.evaluation.caption_quality import CaptionConfig
 from coca_video.evaluation.captioning import DecodingConfig
-from coca_video.evaluation.features import LoadingConfig
+from coca_video.evaluation.parts import LoadingConfig
 from coca_video.evaluation.retrieval import RetrievalConfig, Texts
 from coca_video.evaluation.subject import READINGS, CocaSubject
 from coca_video.evaluation.zero_shot import ClassificationConfig
@@ -258,7 +258,7 @@ def test_nothing_readable_is_an_error(checkpoint, emoji_root, tmp_path):
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda: BenchmarkConfig("m"), "classification, retrieval or captioning must be given, got none"),
+        (lambda: BenchmarkConfig("m"), "classification, retrieval, captioning or head must be given, got"),
         (lambda: LoadingConfig(batch_size=0), "batch_size and timeout must be positive.*got 0, 2"),
         (lambda: LoadingConfig(timeout=0), "timeout must be positive"),
         (lambda: ClassificationConfig(templates=[]), "templates must hold at least one"),

@@ -20,8 +20,8 @@ from coca_video.data.manifest import ClipRecord, write_manifest
 from coca_video.data.views import ViewsConfig
 from coca_video.errors import InputError
 from coca_video.evaluation.benchmark import BenchmarkConfig, Outcome, evaluate_benchmark
-from coca_video.evaluation.features import LoadingConfig
 from coca_video.evaluation.open_clip_subject import OpenClipSubject, described, load_open_clip_subject
+from coca_video.evaluation.parts import LoadingConfig
 from coca_video.evaluation.retrieval import RetrievalConfig, Texts
 from coca_video.evaluation.subject import FIRST_FRAME, MEAN_OF_FRAMES, CocaSubject, Subject
 from coca_video.evaluation.zero_shot import ClassificationConfig

@@ -1,7 +1,7 @@
 """Rows are read where they end: in tables."""
 
 import pytest
-from results import captioning, classification, make_result, retrieval, saved, table_of, top1
+from results import captioning, classification, head, make_result, retrieval, saved, table_of, top1
 
 from coca_video.errors import InputError
 from coca_video.evaluation.comparison import headlines
@@ -107,3 +107,50 @@ def test_figures_of_one_model_and_protocol_share_a_row(tmp_path):
 @pytest.mark.parametrize("changes", [{"split": "train"}, {"dataset": "my_videos"}])
 def test_no_published_figures_of_other_data(tmp_path, changes):
     assert table_of(tmp_path, a=top1(50.0, **changes)).published == []
+
+
+def test_a_head_s_figures_by_group(tmp_path):
+    types = {"yes/no": 80.0, "number": 40.0, "other": 50.0}
+    found = head("question_answering", accuracy=60.0, distinct=0.25, answer_type=types)
+    table = table_of(tmp_path, a=make_result(dataset="vqa_v2", tasks={"head": found}))
+    assert [(column.group, column.name) for column in table.columns] == [
+        ("", "accuracy"),
+        ("", "distinct answers"),
+        ("by type of answer", "yes/no"),
+        ("by type of answer", "number"),
+        ("by type of answer", "other"),
+    ]
+    assert table.official[0].shown == ["60.0", "25.0", "80.0", "40.0", "50.0"]
+    assert table.official[0].protocol.endswith("center_crop, question answering, 3,129 classes")
+    (published_row,) = table.published
+    assert (published_row.name, published_row.reading, published_row.shown[0]) == (
+        "CoCa",
+        "fine-tuned",
+        "82.3",
+    )
+
+
+def test_how_a_head_was_asked(tmp_path):
+    written = head("question_answering", accuracy=60.0) | {"answers": "written"}
+    blind = head("entailment", settings={"blind": True}, accuracy=33.3, relation={"neutral": 40.0})
+    for name, found, said in (("a", written, "answers written freely"), ("b", blind, "3,129 classes, blind")):
+        table = table_of(tmp_path / name, a=make_result(dataset="own", tasks={"head": found}))
+        assert table.official[0].protocol.endswith(said)
+    assert [column.full_name for column in table.columns] == ["accuracy", "by relation neutral"]
+
+
+def test_nothing_zero_shot_beside_a_head(tmp_path):
+    found = head("classification", top1=80.0)
+    both = {"head": found, "classification": classification(video={})}
+    (section,) = saved(tmp_path, a=make_result(tasks=both))
+    zero_shot, learned = section.tables
+    assert (zero_shot.title, learned.title) == ("classification", "learned task")
+    assert {row.reading for row in learned.published} == {"frozen", "fine-tuned"}
+    assert "zero-shot" in {row.reading for row in zero_shot.published}
+    best = {bar.name: bar.value for bar in headlines([section])[1].bars}
+    assert best["runs/a/step_10"] == "80.0"
+
+
+def test_answers_that_nobody_here_can_judge(tmp_path):
+    table = table_of(tmp_path, a=make_result(tasks={"head": head("question_answering")}, dataset="own"))
+    assert table.columns == [] and table.official[0].values == []

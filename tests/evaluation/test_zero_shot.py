@@ -6,7 +6,8 @@ from coca_video.checkpoint import load_checkpoint
 from coca_video.data.benchmarks.card import Card
 from coca_video.data.benchmarks.vocabulary import templates
 from coca_video.data.manifest import ClipRecord
-from coca_video.evaluation.features import Failed, Features
+from coca_video.evaluation.features import Features
+from coca_video.evaluation.parts import Failed
 from coca_video.evaluation.selection import Evaluated
 from coca_video.evaluation.subject import READINGS, CocaSubject
 from coca_video.evaluation.zero_shot import (
