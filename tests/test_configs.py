@@ -7,7 +7,8 @@ import torch
 from omegaconf import OmegaConf
 
 from coca_video.cli import CONFIGS, load_config
-from coca_video.config import EvaluateConfig, TrainConfig
+from coca_video.commands.task_runs import load_train_config
+from coca_video.config import EvaluateConfig, ProbeCommandConfig, TrainConfig
 from coca_video.models.coca import CoCa
 
 FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.y*ml")}
@@ -18,10 +19,10 @@ def options(group: str) -> list[str]:
 
 
 def test_there_is_no_other_file():
-    groups = {group: options(group) for group in ("model", "recipe", "evaluate", "cluster")}
+    groups = {group: options(group) for group in ("model", "recipe", "evaluate", "probe", "cluster")}
     assert all(groups.values())
     used = {f"{group}/{option}" for group in groups for option in groups[group]}
-    assert used | {"train", "evaluate", "submit"} == FILES
+    assert used | {"train", "evaluate", "probe", "submit"} == FILES
 
 
 def recipes_with_models() -> list[tuple[str, str | None]]:
@@ -34,11 +35,12 @@ def recipes_with_models() -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize(("recipe", "model"), recipes_with_models())
 def test_recipes_with_models(recipe, model):
-    config = load_config(TrainConfig, "train", [f"recipe={recipe}", *([f"model={model}"] if model else [])])
+    config = load_train_config([f"recipe={recipe}", *([f"model={model}"] if model else [])])
     values = OmegaConf.load(CONFIGS / "recipe" / f"{recipe}.yaml")
     assert config.output == values.output
     for name in ("num_steps", "num_epochs"):
-        assert getattr(config.loop, name) == values.loop.get(name, getattr(config.loop, name))
+        given = values.get("loop", {}).get(name, getattr(config.loop, name))
+        assert getattr(config.loop, name) == given
     if "data" in values:
         assert [s.path for s in config.data.sources] == [s.path for s in values.data.sources]
     with torch.device("meta"):
@@ -57,6 +59,12 @@ def test_a_size_has_what_all_sizes_share():
 def test_evaluations(option):
     config = load_config(EvaluateConfig, "evaluate", [f"evaluate={option}", "checkpoint=runs/some"])
     assert config.checkpoint == "runs/some" and config.evaluate.manifest.startswith("data/")
+
+
+@pytest.mark.parametrize("option", options("probe"))
+def test_probes(option):
+    config = load_config(ProbeCommandConfig, "probe", [f"probe={option}", "checkpoint=runs/some"])
+    assert config.checkpoint == "runs/some" and config.probe.test.path.startswith("data/")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
