@@ -1,30 +1,19 @@
 """Learned positions in space and time, and their resizing."""
 
 import math
-from enum import Enum
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-WAVES_BASE = 100.0  # the longest wave is so many times the shortest, of 2 pi patches
-
-
-class PositionStart(str, Enum):
-    random = "random"  # small random numbers: where patches lie has to be found out
-    waves = "waves"  # sines and cosines of row and column: it is plain from the start
-
 
 class SpacePositions(nn.Module):
     """A learned vector for each patch of a square grid: 'b n d' -> 'b n d'."""
 
-    def __init__(self, num_patches: int, width: int, *, start: PositionStart = PositionStart.random):
+    def __init__(self, num_patches: int, width: int):
         super().__init__()
-        table = torch.randn(num_patches, width) * 0.02
-        if start is PositionStart.waves:
-            table = _waves(math.isqrt(num_patches), width)
-        self.table = nn.Parameter(table)
+        self.table = nn.Parameter(torch.randn(num_patches, width) * 0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens + resize_grid(self.table, num_patches=tokens.shape[1])
@@ -53,15 +42,6 @@ class TimePositions(nn.Module):
         weight = rearrange(place - below, "b t -> b t 1").to(self.table.dtype)
         added = torch.lerp(self.table[below], self.table[(below + 1).clamp(max=last)], weight)
         return tokens + rearrange(added * (num_real > 1).unsqueeze(-1), "b t d -> b t 1 d")
-
-
-def _waves(side: int, width: int) -> Tensor:
-    """Fixed two-dimensional positions as in MoCo v3 (arXiv 2104.02057): '(h w) d'. width: a multiple of 4."""
-    frequencies = WAVES_BASE ** -torch.linspace(0, 1, width // 4)
-    angles = torch.outer(torch.arange(side), frequencies)
-    one_way = torch.cat([angles.sin(), angles.cos()], dim=1)
-    rows, columns = one_way.repeat_interleave(side, dim=0), one_way.repeat(side, 1)
-    return torch.cat([rows, columns], dim=1)
 
 
 def resize_grid(table: Tensor, *, num_patches: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from coca_video.errors import InputError
 from coca_video.layers.patches import PatchEmbedding, Stem
-from coca_video.layers.positions import PositionStart, SpacePositions
+from coca_video.layers.positions import SpacePositions
 from coca_video.layers.transformer import Block, init_linears
 from coca_video.models.token_merging import encode_merging
 
@@ -30,11 +30,8 @@ class ImageEncoderConfig:
     style: ImageStyle = ImageStyle.coca
     stem: Stem = Stem.patch
     dropout: float = 0.0
-    position_start: PositionStart = PositionStart.random  # of the table of positions, before it learns
 
     def __post_init__(self) -> None:
-        if self.position_start is PositionStart.waves and self.width % 4:
-            raise ValueError(f"position_start waves needs a width of a multiple of 4, got {self.width}")
         if self.patch_size < 1 or self.image_size % self.patch_size:
             allowed = f"a multiple of patch_size {self.patch_size}"
             raise ValueError(f"image_size must be {allowed}, got {self.image_size}")
@@ -63,7 +60,7 @@ class ImageEncoder(nn.Module):
         self.patches = PatchEmbedding(
             config.width, patch_size=config.patch_size, stem=config.stem, bias=not is_clip
         )
-        self.positions = SpacePositions(config.num_patches, config.width, start=config.position_start)
+        self.positions = SpacePositions(config.num_patches, config.width)
         if is_clip:
             self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
             self.class_position = nn.Parameter(torch.randn(config.width) * 0.02)

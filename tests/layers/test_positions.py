@@ -1,8 +1,8 @@
 import pytest
 import torch
-from tiny import image_config, noise
+from tiny import noise
 
-from coca_video.layers.positions import PositionStart, SpacePositions, TimePositions, resize_grid
+from coca_video.layers.positions import SpacePositions, TimePositions, resize_grid
 
 
 def test_space_positions_add_one_vector_to_each_patch():
@@ -57,28 +57,3 @@ def test_time_positions_stretch_over_the_clip(num_frames, expected):
         positions.table[:] = torch.tensor([0.0, 1.0, 4.0]).unsqueeze(1)
     added = positions(torch.zeros(2, num_frames, 4, 5))
     torch.testing.assert_close(added, torch.tensor(expected).view(1, -1, 1, 1).expand(2, num_frames, 4, 5))
-
-
-def test_waves_tell_rows_and_columns_from_the_start():
-    table = SpacePositions(9, 8, start=PositionStart.waves).table.detach()
-    grid = table.unflatten(0, (3, 3))
-    rows, columns = grid.chunk(2, dim=-1)
-    assert torch.equal(rows, rows[:, :1].expand(3, 3, 4)) and torch.equal(
-        columns, columns[:1].expand(3, 3, 4)
-    )
-    assert torch.equal(rows[:, 0], columns[0])
-    angles = torch.tensor([2.0, 0.02])  # of the frequencies 1 and 1 / 100
-    torch.testing.assert_close(rows[2, 0], torch.cat([angles.sin(), angles.cos()]))
-
-
-def test_waves_begin_the_same_whatever_the_seed():
-    torch.manual_seed(1)
-    first = SpacePositions(16, 12, start=PositionStart.waves).table
-    torch.manual_seed(2)
-    assert torch.equal(first, SpacePositions(16, 12, start=PositionStart.waves).table)
-    assert len({tuple(row) for row in first.tolist()}) == 16
-
-
-def test_waves_need_a_width_of_four():
-    with pytest.raises(ValueError, match="multiple of 4, got 18"):
-        image_config(width=18, position_start=PositionStart.waves)
