@@ -35,7 +35,7 @@ from coca_video.ops.distributed import by_first, joined, num_processes, rank
 from coca_video.tasks.task import Task
 from coca_video.training.compute import Accumulation, check
 from coca_video.training.loop import LoopConfig, train
-from coca_video.training.optim import GroupConfig, group_of
+from coca_video.training.optim import GroupConfig, OptimizerConfig, group_of
 from coca_video.training.regimes import Phase, Regime, plan_phases, reached_by_task, reached_parameters
 from coca_video.training.run_lock import locked
 from coca_video.training.signals import Ending
@@ -286,9 +286,20 @@ def _check_init_is_given(config: TrainConfig) -> None:
     regime = config.loop.tuning.regime
     if regime is Regime.task_head and config.task is None:
         raise InputError("loop.tuning.regime=task_head: there is no such head; give task=NAME")
+    if config.init is None and (anchors := _anchors(config.loop.optimizer)):
+        raise InputError(
+            f"{anchors[0]}: would pull to weights that have learned nothing; give init=CHECKPOINT"
+        )
     if config.init is None and regime is not Regime.full:
         reason = "would freeze weights that have learned nothing"
         raise InputError(f"loop.tuning.regime={regime.value} {reason}; give init=CHECKPOINT")
+
+
+def _anchors(optimizer: OptimizerConfig) -> list[str]:
+    """The settings that ask for a pull to the start."""
+    of_groups = {f"groups.{name}.": own.anchor for name, own in vars(optimizer.groups).items()}
+    asked = {"": optimizer.anchor} | of_groups
+    return [f"loop.optimizer.{where}anchor" for where, anchor in asked.items() if anchor]
 
 
 def _load_init(config: TrainConfig) -> Checkpoint | None:

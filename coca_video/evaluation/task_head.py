@@ -11,7 +11,6 @@ from torch import Tensor
 from coca_video.data.benchmarks.card import Card
 from coca_video.data.examples import Example
 from coca_video.data.manifest import ClipRecord, belongs
-from coca_video.data.pictures import is_picture
 from coca_video.data.samples import pad_frames
 from coca_video.errors import InputError
 from coca_video.evaluation.caption_quality import id_of
@@ -23,7 +22,7 @@ from coca_video.evaluation.zero_shot import Classified, Views
 from coca_video.metrics.classification import class_accuracy, confusion
 from coca_video.tasks.choice import Choice
 from coca_video.tasks.question_answering import QuestionAnswering
-from coca_video.tasks.task import Judged, Task, TaskInputs
+from coca_video.tasks.task import Judged, Task, TaskInputs, check_pictures
 
 PREDICTIONS = "predictions"
 SECRET = "its questions have no answers; a publisher's test server judges them (answers.json)"
@@ -71,7 +70,7 @@ def check_askable(task: Task, records: Iterable[ClipRecord], subset: str, *, man
     is_answered = any(record.answers for record in chosen)
     for record in chosen:
         try:
-            _check_pictures(task, record)
+            check_pictures(task, record)
             if is_answered or not isinstance(task, QuestionAnswering):
                 task.ask(record, None)
         except InputError as error:
@@ -143,14 +142,6 @@ def judge_head(task: Task, evaluated: Evaluated, config: HeadConfig) -> HeadResu
 
 def _writes(task: Task) -> bool:
     return isinstance(task, QuestionAnswering) and task.open_ended
-
-
-def _check_pictures(task: Task, record: ClipRecord) -> None:
-    if len(record.files) != task.num_pictures:
-        found = f"the task {task.name} reads {task.num_pictures}, found {len(record.files)}"
-        raise InputError(f"has another number of files: {found}")
-    if task.num_pictures > 1 and not all(map(is_picture, record.files)):
-        raise InputError(f"the task {task.name} reads pictures, found {record.path.name}")
 
 
 def _judged_answers(task: QuestionAnswering, chosen: Selection, answers: list[str]) -> Judged:

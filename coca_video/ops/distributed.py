@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
 
@@ -156,3 +157,8 @@ def _gather_list(x: Tensor) -> list[Tensor]:
     gathered = [torch.empty_like(x) for _ in range(num_processes())]
     dist.all_gather(gathered, x)
     return gathered
+
+
+def local_part(x: Tensor) -> Tensor:
+    """What this process has of a tensor that may be sharded."""
+    return x.to_local() if isinstance(x, DTensor) else x

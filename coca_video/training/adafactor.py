@@ -16,6 +16,8 @@ import torch.distributed.tensor as sharded
 from torch import Tensor
 from torch.distributed.tensor import DeviceMesh, DTensor, Placement, Replicate, Shard
 
+from coca_video.ops.distributed import local_part
+
 DECAY_POWER = 0.8  # beta2 of step t is 1 - t ** -0.8, up to its cap (arXiv 1804.04235, section 7.2)
 
 
@@ -105,9 +107,10 @@ class _Part:
     @classmethod
     def of(cls, parameter: Tensor, group: dict[str, Any], state: dict[str, Tensor]) -> "_Part":
         state["step"] += 1
-        locals_ = {name: _local(x) for name, x in state.items()}
-        gradient = _local(parameter.grad).float()
-        return cls(_local(parameter), gradient, group, locals_, parameter.shape, _mesh_of_shards(parameter))
+        locals_ = {name: local_part(x) for name, x in state.items()}
+        gradient = local_part(parameter.grad).float()
+        mesh = _mesh_of_shards(parameter)
+        return cls(local_part(parameter), gradient, group, locals_, parameter.shape, mesh)
 
     @property
     def factored(self) -> tuple[int, int] | None:
@@ -195,10 +198,6 @@ def _zeros(like: Tensor, size: Iterable[int], *, dtype=torch.float32, is_split: 
         return torch.zeros(tuple(size), dtype=dtype, device=like.device)
     placements = like.placements if is_split else [Replicate()] * len(like.placements)
     return sharded.zeros(*size, dtype=dtype, device_mesh=like.device_mesh, placements=placements)
-
-
-def _local(x: Tensor) -> Tensor:
-    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def _mesh_of_shards(parameter: Tensor) -> DeviceMesh | None:

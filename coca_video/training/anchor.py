@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
+from coca_video.ops.distributed import local_part
 from coca_video.training.optim import OptimizerConfig, anchor_of, group_of
 
 
@@ -37,8 +37,8 @@ class Anchor:
         """After the optimizer's step, with the rates of that step."""
         for group in optimizer.param_groups:
             if strength := self._strengths.get(group["name"]):
-                weights = [_local(parameter) for parameter in group["params"]]
-                starts = [_local(self._start_of[parameter]) for parameter in group["params"]]
+                weights = [local_part(parameter) for parameter in group["params"]]
+                starts = [local_part(self._start_of[parameter]) for parameter in group["params"]]
                 torch._foreach_lerp_(weights, starts, group["lr"] * strength)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -49,8 +49,3 @@ class Anchor:
         """Takes up the starts of a run that goes on, in place. Raises KeyError."""
         for name, start in self._starts.items():
             start.copy_(state[name])
-
-
-def _local(x: Tensor) -> Tensor:
-    """What this process has of it."""
-    return x.to_local() if isinstance(x, DTensor) else x

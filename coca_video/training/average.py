@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+
+from coca_video.ops.distributed import local_part
 
 
 class Average:
@@ -74,14 +75,9 @@ class Average:
         return min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
 
     def _follow(self, current: dict[str, Tensor]) -> None:
-        averaged = [_local(x) for x in self._held.values()]
-        new = [_local(current[name]) for name in self._held]
+        averaged = [local_part(x) for x in self._held.values()]
+        new = [local_part(current[name]) for name in self._held]
         if self.num_updates:
             torch._foreach_lerp_(averaged, new, 1 - self._decay_now())
         else:
             torch._foreach_copy_(averaged, new)
-
-
-def _local(x: Tensor) -> Tensor:
-    """What this process has of it."""
-    return x.to_local() if isinstance(x, DTensor) else x

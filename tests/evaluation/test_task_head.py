@@ -439,15 +439,16 @@ def test_a_class_that_the_head_does_not_know(root, tmp_path):
 def test_pairs_and_single_pictures(root, tmp_path):
     single, pairs = manifest_of(root, "entailment"), manifest_of(root, "picture_pairs")
     found = refusal(root, "picture_pairs", tmp_path / "out", manifest=single)
-    assert found == f"{single}: s0: has another number of files: the task picture_pairs reads 2, found 1"
+    reason = "the task picture_pairs is about pairs, found a single file, without second_path"
+    assert found == f"{single}: s0: {reason}"
     found = refusal(root, "entailment", tmp_path / "out", manifest=pairs)
-    assert found == f"{pairs}: p0: has another number of files: the task entailment reads 1, found 2"
+    assert found == f"{pairs}: p0: the task entailment is about single files, found a pair"
     videos = read_manifest(manifest_of(root, "classification"))
     labels = {"answer": "True"}
     both = [replace(each, second_path=each.path, labels=labels) for each in videos]
     manifest = written(new_folder(tmp_path / "data"), both)
     found = refusal(root, "picture_pairs", tmp_path / "out", manifest=manifest)
-    assert found == f"{manifest}: v0: the task picture_pairs reads pictures, found 0.mp4"
+    assert found == f"{manifest}: v0: the task picture_pairs is about pairs of pictures, found a video"
 
 
 @pytest.mark.parametrize("name", ["question_answering", "entailment"])
