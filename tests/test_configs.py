@@ -28,8 +28,10 @@ def test_there_is_no_other_file():
 def recipes_with_models() -> list[tuple[str, str | None]]:
     """A recipe that names its model with that one (None), the others with each."""
     files = {recipe: (CONFIGS / "recipe" / f"{recipe}.yaml").read_text() for recipe in options("recipe")}
-    own = [(recipe, None) for recipe, text in files.items() if "/model:" in text]
-    others = [recipe for recipe, text in files.items() if "/model:" not in text]
+    named = {recipe for recipe, text in files.items() if "/model:" in text}
+    named |= {recipe for recipe, text in files.items() if any(f"  - {each}\n" in text for each in named)}
+    own = [(recipe, None) for recipe in sorted(named)]
+    others = [recipe for recipe in files if recipe not in named]
     return own + list(itertools.product(others, options("model")))
 
 

@@ -64,7 +64,7 @@ def test_too_little_memory(capsys):
         ("price_per_hour=0", "price_per_hour=0: must be positive"),
         ("text_length=17", "text_length=17: from 2 to the model's context of 16 tokens"),
         ("device=p100", "device=p100: not in the table; the choices are gb200, "),
-        ("recipe=nothing", "recipe=nothing: there is no such recipe; the choices are emoji/image"),
+        ("recipe=nothing", "recipe=nothing: there is no such recipe; the choices are emoji/actions"),
         ("loop.num_epochs=2", "loop.num_epochs=2: cannot be planned: "),
         ("model.text.num_heads=3", "model: width must be a multiple of num_heads"),
         ("device_count=3", "device_count"),

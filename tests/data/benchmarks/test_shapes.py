@@ -90,7 +90,7 @@ def test_everything_follows_from_the_seed(root, tmp_path):
     prepare(tmp_path / "same", SMALL, show_progress=False)
     prepare(tmp_path / "other", ShapesConfig(1, SMALLEST), show_progress=False)
     files = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file()]
-    assert len(files) == 85 + 2 * len(EVERY) + 1
+    assert len(files) == 85 + 2 * len(EVERY) + 2  # pictures, manifests and cards, tokenizer and examples
     for file in files:
         assert (root / file).read_bytes() == (tmp_path / "same" / file).read_bytes()
         other = tmp_path / "other" / file
@@ -99,7 +99,7 @@ def test_everything_follows_from_the_seed(root, tmp_path):
 
 def test_only_the_default_settings_have_an_expected_number():
     default = card_of("vqa", "test", [None] * 7, ShapesConfig())
-    assert default.num_expected == 7 and default.notes == ["seed 0, 1,000 pictures of 64 pixels"]
+    assert default.num_expected == 7 and default.notes == ["seed 0, 1,000 pictures of 48 pixels"]
     assert card_of("vqa", "test", [None] * 7, SMALL).num_expected is None
 
 

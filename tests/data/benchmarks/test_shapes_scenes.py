@@ -19,7 +19,7 @@ SCENES = [make_scene(Random(seed)) for seed in range(400)]
 
 
 def test_numbers_curtains_and_looks():
-    assert {len(each.shapes) for each in SCENES} == {2, 3, 4, 5}
+    assert {len(each.shapes) for each in SCENES} == {2, 3, 4}
     assert 150 < sum(each.curtain is not None for each in SCENES) < 250
     looks = {(shape.colour, shape.kind) for each in SCENES for shape in each.shapes}
     assert looks == {(subject.colour, subject.kind) for subject in OF_BOTH}
