@@ -205,9 +205,10 @@ def _read_description(path: Path) -> tuple[CoCaConfig, Preprocessing, list[str],
             raise ValueError(f"format {description['format']}, this version reads {FORMAT}")
         model = _dataclass(CoCaConfig, description["model"])
         preprocessing = _dataclass(Preprocessing, description["preprocessing"])
-        if "name" not in (task := description.get("task", {"name": ""})):
+        task = description.get("task")
+        if "task" in description and "name" not in task:
             raise ValueError("its task has no name")
-        return model, preprocessing, description["trained_on"], task if task["name"] else None
+        return model, preprocessing, description["trained_on"], task
     except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path}: not a coca_video checkpoint's config ({error})") from error
 

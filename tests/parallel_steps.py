@@ -2,6 +2,7 @@
 
 import itertools
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -115,9 +116,14 @@ def whole(x: Tensor) -> Tensor:
 
 def train_cases(rank: int, num: int, meeting: str, some: list[Case], output: Path) -> None:
     """One of `num` processes; the first one writes what came out."""
+    write_outcomes(rank, num, meeting, lambda: [train(case) for case in some], output)
+
+
+def write_outcomes(rank: int, num: int, meeting: str, work: Callable[[], list], output: Path) -> None:
+    """What `work` gives in the first of `num` processes that do it together, as dictionaries."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=num)
-    outcomes = [vars(train(case)) for case in some]
+    outcomes = [vars(outcome) for outcome in work()]
     if rank == 0:
         torch.save(outcomes, output)
     dist.destroy_process_group()

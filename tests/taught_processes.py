@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-from parallel_steps import CONV, whole
+from parallel_steps import CONV, whole, write_outcomes
 from taught import all_tasks, batch_for, like, with_head
 from tiny import coca, image_config
 from torch import Tensor
@@ -90,9 +89,4 @@ def learn(case: Case) -> Outcome:
 
 def learn_cases(rank: int, num: int, meeting: str, some: list[Case], output: Path) -> None:
     """One of `num` processes; the first one writes what came out."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=num)
-    outcomes = [vars(learn(case)) for case in some]
-    if rank == 0:
-        torch.save(outcomes, output)
-    dist.destroy_process_group()
+    write_outcomes(rank, num, meeting, lambda: [learn(case) for case in some], output)

@@ -1,13 +1,11 @@
 """What a run that teaches a task has more: classes from the data, questions on samples, a head."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 
 from coca_video.checkpoint import TASK_HEAD, Checkpoint
 from coca_video.cli import load_config
 from coca_video.config import TrainConfig
-from coca_video.data.bad_samples import Unreadable, reading
 from coca_video.data.captions import Caption, Record
 from coca_video.data.sources import Source
 from coca_video.errors import InputError
@@ -84,7 +82,4 @@ def _prepared(config: TrainConfig, sources: list[Source]) -> Task:
 
 
 def _records(source: Source) -> Iterator[Record]:
-    """What can be read of them."""
-    for index in range(len(source)):
-        with suppress(Unreadable), reading("record", source.key(index)):
-            yield source.record(index)
+    return (record for _, record in source.readable())

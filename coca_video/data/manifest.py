@@ -44,11 +44,9 @@ class ClipRecord:
     @property
     def singly(self) -> list["ClipRecord"]:
         """The record itself; of a pair, a record of each of the two."""
-        return (
-            [self]
-            if self.second_path is None
-            else [replace(self, path=x, second_path=None) for x in self.files]
-        )
+        if self.second_path is None:
+            return [self]
+        return [replace(self, path=file, second_path=None) for file in self.files]
 
     @property
     def name(self) -> str:

@@ -2,11 +2,13 @@
 
 import hashlib
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
+from itertools import accumulate, pairwise
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,16 @@ class Source:
     def record(self, index: int) -> Record:
         raise NotImplementedError
 
+    def readable(self) -> Iterator[tuple[int, Record]]:
+        """The records that can be read, with their numbers."""
+        for index in range(len(self)):
+            try:
+                with reading("record", self.key(index)):
+                    record = self.record(index)
+            except Unreadable:
+                continue
+            yield index, record
+
     def key(self, index: int) -> str:
         """Names the sample in messages; nothing is read."""
         raise NotImplementedError
@@ -273,16 +285,7 @@ class Shards(Source):
     def texts(self) -> Iterator[str]:
         if self.captions.is_plain:
             return self.set.texts()
-        return self.captions.all(self._readable())
-
-    def _readable(self) -> Iterator[ShardRecord]:
-        for index in range(len(self)):
-            try:
-                with reading("record", self.key(index)):
-                    record = self.record(index)
-            except Unreadable:
-                continue
-            yield record
+        return self.captions.all(record for _, record in self.readable())
 
     def length(self, index: int, bucket: Bucket) -> int:
         if bucket is Bucket.text:
@@ -413,14 +416,11 @@ class Subset(Source):
         """subset: see `manifest.belongs`. Reads every record once. Raises InputError if none is in it."""
         self.source, self.path, self.captions = source, source.path, source.captions
         self.frame_size, self.preprocessing = source.frame_size, source.preprocessing
-        self._indices, self._sizes, first = [], [], 0
-        for size in source.sizes:
-            own = [i for i in range(first, first + size) if _is_in(source, i, subset)]
-            self._indices += own
-            self._sizes.append(len(own))
-            first += size
+        self._indices = [i for i, record in source.readable() if belongs(record.labels, subset)]
         if not self._indices:
-            raise InputError(f"{self.path}: none of its {first} samples is in the subset {subset!r}")
+            raise InputError(f"{self.path}: none of its {len(source)} samples is in the subset {subset!r}")
+        places = [bisect_left(self._indices, end) for end in accumulate(source.sizes, initial=0)]
+        self._sizes = [end - start for start, end in pairwise(places)]
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -459,15 +459,6 @@ class Subset(Source):
 
     def part(self, index: int, which: int) -> Tensor:
         return self.source.part(self._indices[index], which)
-
-
-def _is_in(source: Source, index: int, subset: str) -> bool:
-    """What cannot be read is not."""
-    try:
-        with reading("record", source.key(index)):
-            return belongs(source.record(index).labels, subset)
-    except Unreadable:
-        return False
 
 
 def filler_of(captions: Teller, *, frames: Tensor | None = None, tokens: Tensor | None = None) -> Sample:

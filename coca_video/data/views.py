@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,20 @@ def record_views(
 
     prepare: frames uint8 't c h w' of any size and a crop's position -> 't ...', what the model wants.
     """
-    of_each = [_views(each, views, prepare, shorter_side=shorter_side) for each in record.singly]
-    return [torch.cat(view) for view in zip(*of_each)]
+    of_each = [
+        [prepare(*view) for view in views_of(partial(record_frames, each, shorter_side=shorter_side), views)]
+        for each in record.singly
+    ]
+    return [torch.cat(view) if len(view) > 1 else view[0] for view in zip(*of_each)]
 
 
-def _views(
-    record: ClipRecord,
-    views: ViewsConfig,
-    prepare: Callable[[Tensor, float], Tensor],
-    *,
-    shorter_side: int | None,
-) -> list[Tensor]:
+def views_of(
+    read: Callable[[Callable[[int], list[int]]], Tensor], views: ViewsConfig
+) -> list[tuple[Tensor, float]]:
+    """For each clip, each crop: frames of any size, and the crop's position.
+
+    read: frames 't c h w' that are chosen by their number; of a picture without asking.
+    """
     counts: list[int] = []
 
     def choose(num_frames: int) -> list[int]:
@@ -133,6 +137,6 @@ def _views(
         counts.extend(map(len, clips))
         return [index for clip in clips for index in clip]
 
-    frames = record_frames(record, choose, shorter_side=shorter_side)
+    frames = read(choose)
     clips = frames.split(counts) if counts else [frames] * views.num_clips
-    return [prepare(clip, position) for clip in clips for position in views.crop_positions()]
+    return [(clip, position) for clip in clips for position in views.crop_positions()]

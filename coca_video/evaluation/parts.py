@@ -36,7 +36,7 @@ class LoadingConfig:
     batch_size: int = 32
     num_workers: int = 2  # processes that decode; 0: this one, which a bad video can hang or end
     timeout: float = 120.0  # seconds after which a video counts as not readable
-    reduced_decoding: bool = False  # see data.loader.Clips
+    reduced_decoding: bool = False  # see data.sources.Clips
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.num_workers < 0 or self.timeout <= 0:

@@ -1,8 +1,9 @@
 """What a probe learns from and is judged by: labelled pictures and clips of a data set, and their views."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from coca_video.data.bad_samples import Unreadable, reading
+from coca_video.data.bad_samples import reading
 from coca_video.data.benchmarks.card import Card, read_card
 from coca_video.data.captions import Record
 from coca_video.data.examples import Resized
@@ -18,7 +19,7 @@ from coca_video.data.manifest import belongs
 from coca_video.data.samples import text_hash
 from coca_video.data.sources import Kind, Source, SourceConfig, open_source
 from coca_video.data.transforms import Augmentation, Preprocessing
-from coca_video.data.views import ViewsConfig, clip_indices
+from coca_video.data.views import ViewsConfig, views_of
 from coca_video.errors import InputError
 
 MANY_RECORDS = 20_000  # reading the labels of so many takes long enough for a progress bar
@@ -122,18 +123,9 @@ class Part:
         return [self._item(views, origins[item], item) for item in wanted]
 
     def _views(self, record: Record) -> list[tuple[Tensor, float]]:
-        """For each clip, each crop: frames of any size, and the crop's position."""
-        views, counts = self.config.views, []
-
-        def choose(num_frames: int, seconds: float) -> list[int]:
-            clips = clip_indices(num_frames, views)
-            counts.extend(map(len, clips))
-            return [index for clip in clips for index in clip]
-
         shorter_side = self.source.frame_size if self.source.reduced_decoding else None
-        frames = self.source.read(record, choose, shorter_side=shorter_side)
-        clips = frames.split(counts) if counts else [frames] * views.num_clips
-        return [(clip, position) for clip in clips for position in views.crop_positions()]
+        read = partial(self.source.read, record, shorter_side=shorter_side)
+        return views_of(lambda choose: read(lambda num_frames, _: choose(num_frames)), self.config.views)
 
     def _item(self, views: list[tuple[Tensor, float]], origin: dict[str, Any], item: int) -> Tensor:
         frames, position = views[item % len(views)]
@@ -166,7 +158,8 @@ def open_part(
     )
     seen: set[str] = set()
     examples = []
-    for index, record in _records(source):
+    bar = {"desc": f"labels of {source.path}", "disable": len(source) < MANY_RECORDS}
+    for index, record in tqdm(source.readable(), total=len(source), **bar):
         seen.update(record.labels)
         if label in record.labels and belongs(record.labels, config.subset):
             examples.append(_example(source, index, record, label))
@@ -175,17 +168,6 @@ def open_part(
         within = f" in the subset {config.subset!r}" if config.subset else ""
         raise InputError(f"{config.path}: no sample{within} has the label {label!r}; there are {found}")
     return Part(config, source, examples)
-
-
-def _records(source: Source) -> Iterator[tuple[int, Record]]:
-    length = len(source)
-    for index in tqdm(range(length), desc=f"labels of {source.path}", disable=length < MANY_RECORDS):
-        try:
-            with reading("record", source.key(index)):
-                record = source.record(index)
-        except Unreadable:
-            continue
-        yield index, record
 
 
 def _example(source: Source, index: int, record: Record, label: str) -> Example:
@@ -214,11 +196,16 @@ class Classes:
     ids: list[str]  # what labels hold
     names: list[str]  # for people
 
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Of two equal ids the first one's."""
+        return {each: number for number, each in reversed(list(enumerate(self.ids)))}
+
     def number(self, example: Example, *, where: str) -> int:
         """Raises InputError for a label that is none of them."""
         try:
-            return self.ids.index(example.label)
-        except ValueError:
+            return self._numbers[example.label]
+        except KeyError:
             found = f"{example.name} is {example.label!r}"
             raise InputError(f"{where}: {found}, none of the {len(self.ids)} classes learned") from None
 

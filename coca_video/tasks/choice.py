@@ -55,8 +55,10 @@ class Choice(Task):
         )
 
     def losses(self, model: CoCa, inputs: TaskInputs) -> dict[str, Tensor]:
-        logits = self.predict(model, inputs)
-        return {"task": self.choice_loss(logits, inputs.targets), "accuracy": hits(logits, inputs.targets)}
+        return self.choice_losses(self.predict(model, inputs), inputs.targets)
+
+    def choice_losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"task": self.choice_loss(logits, targets), "accuracy": hits(logits, targets)}
 
     def choice_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """'b c' and targets -> cross-entropy 'b'."""
@@ -76,6 +78,15 @@ class Choice(Task):
         if name not in self._numbers:
             raise InputError(f"{name!r} is none of the {len(self.classes)} classes")
         return torch.tensor(self._numbers[name])
+
+
+def features_of_prompt(model: CoCa, inputs: TaskInputs) -> tuple[Tensor, Tensor]:
+    """The decoder's features 'b l d' in sight of the picture, and which of them are the prompt's, bool 'b l'.
+
+    No token of a prompt knows the text behind it.
+    """
+    features = model.fuse(inputs.tokens, inputs.ids, inputs.text_mask, inputs.frame_mask)
+    return features, inputs.prompt_mask
 
 
 def hits(logits: Tensor, targets: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from coca_video.data.captions import Caption, Record
 from coca_video.metrics.classification import class_accuracy, top_k
 from coca_video.models.coca import CoCa
-from coca_video.tasks.choice import Choice, label_of, scores_of, values_of
+from coca_video.tasks.choice import Choice, features_of_prompt, label_of, scores_of, values_of
 from coca_video.tasks.task import Judged, TaskInputs
 
 
@@ -34,8 +34,7 @@ class Entailment(Choice):
         return record.text
 
     def features(self, model: CoCa, inputs: TaskInputs) -> tuple[Tensor, Tensor]:
-        features = model.fuse(inputs.tokens, inputs.ids, inputs.text_mask, inputs.frame_mask)
-        return features, inputs.prompt_mask
+        return features_of_prompt(model, inputs)
 
     def judge(self, records: list[Record], predictions: Tensor) -> Judged:
         labels = torch.stack([self.ask(record, None).target for record in records])

@@ -24,7 +24,7 @@ from coca_video.metrics.question_answering import by_group, exact_accuracy, norm
 from coca_video.models.coca import CoCa
 from coca_video.models.decoding import CachedDecoder, packed_decoders
 from coca_video.ops.packing import Packing
-from coca_video.tasks.choice import Choice, hits, scores_of
+from coca_video.tasks.choice import Choice, features_of_prompt, scores_of
 from coca_video.tasks.task import Judged, TaskInputs
 
 FULL_SHARE = 0.3  # of an answer that one annotator of ten gave, by VQA's rule; that of four or more is 1
@@ -67,11 +67,7 @@ class QuestionAnswering(Choice):
 
     def losses(self, model: CoCa, inputs: TaskInputs) -> dict[str, Tensor]:
         features, mask = self.features(model, inputs)
-        logits = model.task_head(features, mask=mask)
-        losses = {
-            "task": self.choice_loss(logits, inputs.targets),
-            "accuracy": hits(logits, inputs.targets),
-        }
+        losses = self.choice_losses(model.task_head(features, mask=mask), inputs.targets)
         if self.caption_weight:
             losses["answer"] = _writing_loss(model, features, inputs)
         return losses
@@ -80,9 +76,7 @@ class QuestionAnswering(Choice):
         return {"task": 1.0, "answer": self.caption_weight}
 
     def features(self, model: CoCa, inputs: TaskInputs) -> tuple[Tensor, Tensor]:
-        """Only those of the question are read: no token knows those behind it."""
-        features = model.fuse(inputs.tokens, inputs.ids, inputs.text_mask, inputs.frame_mask)
-        return features, inputs.prompt_mask
+        return features_of_prompt(model, inputs)
 
     def judge(self, records: list[Record], predictions: Tensor) -> Judged:
         return self.judge_texts(records, self.choose(predictions))

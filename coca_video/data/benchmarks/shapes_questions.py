@@ -18,6 +18,7 @@ from coca_video.data.benchmarks.shapes_scenes import (
     RELATIONS,
     SUBJECTS,
     Scene,
+    Shape,
     Subject,
     offset,
 )
@@ -112,21 +113,25 @@ def _relation(first: Subject, second: Subject, relation: str) -> Question[Scene]
 
 
 def _colour_of(subject: Subject) -> Question[Scene]:
-    def answer(scene: Scene) -> str | None:
-        found = subject.among(scene)
-        return found[0].colour if len(found) == 1 else None
-
     texts = (f"what color is the {subject.one}", f"what is the color of the {subject.one}")
-    return Question("attribute", texts, COLOURS, answer)
+    return _attribute(subject, lambda shape: shape.colour, texts, COLOURS)
 
 
 def _kind_of(subject: Subject) -> Question[Scene]:
+    texts = (f"what shape is the {subject.colour} one", f"what is the shape of the {subject.colour} one")
+    return _attribute(subject, lambda shape: shape.kind, texts, KINDS)
+
+
+def _attribute(
+    subject: Subject, look: Callable[[Shape], str], texts: tuple[str, ...], answers: tuple[str, ...]
+) -> Question[Scene]:
+    """Of a shape that is the only one of its name."""
+
     def answer(scene: Scene) -> str | None:
         found = subject.among(scene)
-        return found[0].kind if len(found) == 1 else None
+        return look(found[0]) if len(found) == 1 else None
 
-    texts = (f"what shape is the {subject.colour} one", f"what is the shape of the {subject.colour} one")
-    return Question("attribute", texts, KINDS, answer)
+    return Question("attribute", texts, answers, answer)
 
 
 def _comparison(first: Subject, second: Subject, word: str) -> Question[Scene]:
